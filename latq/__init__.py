@@ -1,0 +1,3 @@
+"""Compress matrices for multiplication: E8 nested-lattice quantization in a documented file format."""
+
+__version__ = "0.1.0"

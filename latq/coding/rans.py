@@ -1,0 +1,78 @@
+"""Entropy coding of small symbols: static frequency table, then interleaved rANS (spec section 8)."""
+
+import numpy as np
+import numpy.typing as npt
+
+from latq.errors import CorruptError
+from latq.kernels import reference as kernels
+
+TOTAL = kernels.RANS_TOTAL
+MAX_LANES = 32
+SYMBOLS_PER_LANE = 512
+COST_UNIT = 1 << 16
+
+Frequencies = npt.NDArray[np.uint32]
+
+
+def lanes_for(count: int) -> int:
+    """Interleaved streams for ``count`` symbols: a power of two, at most 32, one per 512 symbols or more."""
+    return min(MAX_LANES, 1 << max(0, (count // SYMBOLS_PER_LANE).bit_length() - 1))
+
+
+def normalize(counts: npt.NDArray[np.int64]) -> Frequencies:
+    """Integer frequencies that sum to 2^12, none zero where the count is not; the most frequent takes the rest."""
+    total = int(counts.sum())
+    freq = np.where(counts > 0, np.maximum(counts * TOTAL // total, 1), 0)
+    while True:
+        surplus = int(freq.sum()) - TOTAL
+        top = int(freq.argmax())
+        freq[top] -= min(surplus, int(freq[top]) - 1)
+        if surplus <= 0 or int(freq.sum()) == TOTAL:
+            return freq.astype(np.uint32)
+
+
+def _cost_table() -> npt.NDArray[np.int64]:
+    """12 - log2(f) for f = 0..4096 in units of 2^-16 bit, by repeated squaring of integers (no libm; f = 0 costs 13)."""
+    table = np.full(TOTAL + 1, 13 * COST_UNIT, np.int64)
+    f = np.arange(1, TOTAL + 1, dtype=np.uint64)
+    exponent = np.zeros(TOTAL, np.int64)
+    for shift in range(1, 13):
+        exponent += f >= 1 << shift
+    mantissa = f << (np.uint64(31) - exponent.astype(np.uint64))
+    log = exponent.copy()
+    for _ in range(16):
+        square = mantissa * mantissa >> np.uint64(31)
+        carry = square >> np.uint64(32)
+        log = log * 2 + carry.astype(np.int64)
+        mantissa = square >> carry
+    table[1:] = 12 * COST_UNIT - log
+    return table
+
+
+COSTS = _cost_table()
+
+
+def size_bound(counts: npt.NDArray[np.int64], freq: Frequencies) -> int:
+    """Bytes that :func:`encode` needs at most for symbols with these counts."""
+    count = int(counts.sum())
+    bits = int((counts * COSTS[freq]).sum()) // COST_UNIT
+    return 2 * freq.size + 4 * lanes_for(count) + bits // 8 + 16 + count // 4096
+
+
+def encode(symbols: npt.NDArray[np.uint8], alphabet: int) -> bytes:
+    """Frequency table (u16 each) and stream of ``symbols`` < ``alphabet``."""
+    freq = normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64))
+    return freq.astype("<u2").tobytes() + kernels.rans_encode(symbols, freq, lanes_for(symbols.size))
+
+
+def decode(data: bytes | memoryview, alphabet: int, count: int) -> npt.NDArray[np.uint8]:
+    """Inverse of :func:`encode`; CorruptError when the table or the stream is not one that it writes."""
+    if len(data) < 2 * alphabet:
+        raise CorruptError("an entropy-coded section is too short")
+    freq = np.frombuffer(data, "<u2", alphabet).astype(np.uint32)
+    if int(freq.sum()) != TOTAL:
+        raise CorruptError(f"the frequencies of an entropy-coded section sum to {int(freq.sum())}, not {TOTAL}")
+    symbols = kernels.rans_decode(data[2 * alphabet :], freq, lanes_for(count), count)
+    if symbols is None:
+        raise CorruptError("an entropy-coded section does not decode to its end state")
+    return symbols

@@ -1,0 +1,335 @@
+"""The definition of every kernel, in plain NumPy; whatever runs instead must agree bit for bit.
+
+Only elementwise IEEE operations in a stated order are used on numbers that decide a bit of a file or of a decode: no
+BLAS, no libm, no reduction whose order NumPy may choose. Blocks of 8 entries are laid out coordinate-major, ``(8, N)``.
+Lattice points are held in *doubled* coordinates, so that every point of E8 is a vector of integers.
+
+Sources: E8 oracle and nested-lattice (Voronoi) code: Conway & Sloane 1982/1983; NestQuant, Savkin et al. 2025, section 3.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+U16 = npt.NDArray[np.uint16]
+U8 = npt.NDArray[np.uint8]
+Bits = npt.NDArray[np.unsignedinteger]
+
+_MASK64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+SQRT_HALF = np.float32(0.70710678118654752)
+
+# --- sums ---------------------------------------------------------------------------------------------------------
+
+
+def tree_sum(x: F64) -> F64:
+    """Sum over the last axis by halving: entry i takes entry i + half, until one is left (zero-padded to 2^k)."""
+    length = x.shape[-1]
+    width = 1 << max(length - 1, 0).bit_length()
+    half = width // 2
+    if half == 0:
+        return x[..., 0].copy()
+    s = x[..., :half].copy()
+    s[..., : length - half] += x[..., half:]
+    while half > 1:
+        half //= 2
+        s = s[..., :half] + s[..., half : 2 * half]
+    return s[..., 0]
+
+
+# --- rotation (spec section 5) ------------------------------------------------------------------------------------
+
+
+def mix64(z: int) -> int:
+    """Finalizer of SplitMix64 (Steele, Lea & Flood 2014) on a 64-bit integer."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return z ^ (z >> 31)
+
+
+def signs(seed: int, stage: int, length: int) -> F32:
+    """``length`` values +1 or -1 of one rotation stage: bit i mod 64 of word i // 64 of a counter-based generator."""
+    base = mix64(seed) + (stage << 32)
+    words = [mix64((base + (k + 1) * _GOLDEN) & _MASK64) for k in range(-(-length // 64))]
+    bits = np.unpackbits(np.array(words, dtype="<u8").view(np.uint8), bitorder="little")[:length]
+    return np.where(bits == 1, np.float32(-1), np.float32(1))
+
+
+def fwht(x: F32) -> F32:
+    """Unnormalised Walsh-Hadamard transform of the last axis (a power of two), stages of span 1, 2, 4, ..."""
+    length = x.shape[-1]
+    span = 1
+    while span < length:
+        pairs = x.reshape(*x.shape[:-1], length // (2 * span), 2, span)
+        out = np.empty_like(pairs)
+        np.add(pairs[..., 0, :], pairs[..., 1, :], out=out[..., 0, :])
+        np.subtract(pairs[..., 0, :], pairs[..., 1, :], out=out[..., 1, :])
+        x = out.reshape(x.shape)
+        span *= 2
+    return x
+
+
+def _normalizer(length: int) -> np.float32:
+    return np.float32(1) / np.sqrt(np.float32(length))
+
+
+def rotate(x: F32, seed: int) -> F32:
+    """Randomized Hadamard rotation of the rows of ``x`` (vectors, n), any n >= 1. Returns a new array."""
+    n = x.shape[-1]
+    window = 1 << (n.bit_length() - 1)
+    scale = _normalizer(window)
+    if window == n:
+        return fwht(x * signs(seed, 0, n)) * scale
+    y = x.copy()
+    for stage in (0, 2):
+        y[..., :window] = fwht(y[..., :window] * signs(seed, stage, window)) * scale
+        y[..., n - window :] = fwht(y[..., n - window :] * signs(seed, stage + 1, window)) * scale
+        if stage == 0:
+            _butterfly(y)
+    return y
+
+
+def unrotate(y: F32, seed: int) -> F32:
+    """Inverse of :func:`rotate`: the same steps backwards. Returns a new array."""
+    n = y.shape[-1]
+    window = 1 << (n.bit_length() - 1)
+    scale = _normalizer(window)
+    if window == n:
+        return fwht(y) * scale * signs(seed, 0, n)
+    x = y.copy()
+    for stage in (2, 0):
+        x[..., n - window :] = fwht(x[..., n - window :]) * scale * signs(seed, stage + 1, window)
+        x[..., :window] = fwht(x[..., :window]) * scale * signs(seed, stage, window)
+        if stage == 2:
+            _butterfly(x)
+    return x
+
+
+def _butterfly(y: F32) -> None:
+    """Rotate entry i against entry i of the last half by 45 degrees, in place; its own inverse."""
+    half = y.shape[-1] // 2
+    first, last = y[..., :half].copy(), y[..., -half:].copy()
+    y[..., :half] = (first + last) * SQRT_HALF
+    y[..., -half:] = (first - last) * SQRT_HALF
+
+
+# --- E8 (spec section 6) ------------------------------------------------------------------------------------------
+
+
+def nearest_point(y: F32) -> I32:
+    """Nearest point of E8 to each column of ``y`` (8, N), in doubled coordinates.
+
+    With d = y - rint(y) and a = abs(d), the integer coset costs sum(a^2), plus 1 - 2 max(a) when its parity needs
+    repair; the half-integer coset costs sum((1/2 - a)^2), plus 2 min(a). Ties: integer coset, lowest coordinate.
+    """
+    r = np.rint(y)
+    d = y - r
+    side = np.where(d < 0, np.float32(-1), np.float32(1))
+    a = np.abs(d)
+    whole = r.astype(np.int32)
+    half = whole * 2 + side.astype(np.int32)
+    whole_odd = (_add8(whole) & 1) == 1
+    half_odd = (_add8(half) & 3) == 2
+    high, low = a.max(axis=0), a.min(axis=0)
+    balance = _add8(a) - np.float32(2)
+    balance = balance + np.where(whole_odd, np.float32(1) - high - high, np.float32(0))
+    balance = balance - np.where(half_odd, low + low, np.float32(0))
+    _flip(whole, side, a.argmax(axis=0), whole_odd, 1)
+    _flip(half, -side, a.argmin(axis=0), half_odd, 2)
+    return np.where(balance <= 0, whole * 2, half)
+
+
+def representative(point: I32, q: int) -> I32:
+    """Point (8, N) of the offset lattice reduced modulo q E8 to the nested (Voronoi) codebook; all doubled integers.
+
+    The nearest point of q E8 is subtracted. With e = ((p + q) mod 2q) - q and a = abs(e), the even coset wins when
+    sum(a) - 4q + 2 [odd] (q - max a) - 2 [odd'] min a <= 0: the same rule as :func:`nearest_point`, in integers.
+    """
+    e = (point + np.int32(q)) % np.int32(2 * q) - np.int32(q)
+    r = (point - e) // np.int32(2 * q)
+    a = np.abs(e)
+    side = np.where(e < 0, np.int32(-1), np.int32(1))
+    whole_odd = (_add8(r) & 1) == 1
+    half_odd = (_add8(r * 2 + side) & 3) == 2
+    high, low = a.max(axis=0), a.min(axis=0)
+    balance = _add8(a) - np.int32(4 * q)
+    balance = balance + np.where(whole_odd, 2 * (q - high), 0) - np.where(half_odd, 2 * low, 0)
+    half = e - side * np.int32(q)
+    _flip(e, -side, a.argmax(axis=0), whole_odd, 2 * q)
+    _flip(half, side, a.argmin(axis=0), half_odd, 2 * q)
+    return np.where(balance <= 0, e, half)
+
+
+def _add8(x: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Sum of the 8 rows, left to right."""
+    total = x[0] + x[1]  # type: ignore[operator]
+    for i in range(2, 8):
+        total = total + x[i]
+    return total
+
+
+def _flip(x: I32, side: npt.NDArray[np.generic], where: npt.NDArray[np.intp], needed: npt.NDArray[np.bool_], by: int) -> None:
+    """Move coordinate ``where`` of each needed column by ``by`` in the direction ``side``, in place."""
+    columns = np.flatnonzero(needed)
+    rows = where[columns]
+    x[rows, columns] += side[rows, columns].astype(np.int32) * np.int32(by)
+
+
+def to_digits(point: I32, q: int) -> U16:
+    """Digits c in [0, q)^8 of E8 points (8, N) given in doubled coordinates: G^-1 p mod q."""
+    c = np.empty_like(point)
+    last = point[7]
+    c[7] = last
+    c[6] = (point[6] - last) >> 1
+    for i in range(5, 0, -1):
+        c[i] = ((point[i] - last) >> 1) + c[i + 1]
+    c[0] = (((point[0] - last) >> 1) + c[1]) >> 1
+    return (c % np.int32(q)).astype(np.uint16)
+
+
+def from_digits(digits: npt.NDArray[np.integer]) -> I32:
+    """Doubled coordinates of G c for digits (8, N)."""
+    c = digits.astype(np.int32)
+    p = np.empty_like(c)
+    p[0] = 4 * c[0] - 2 * c[1] + c[7]
+    for i in range(1, 6):
+        p[i] = 2 * c[i] - 2 * c[i + 1] + c[7]
+    p[6] = 2 * c[6] + c[7]
+    p[7] = c[7]
+    return p
+
+
+def codeword(digits: npt.NDArray[np.integer], q: int, offset: I32) -> I32:
+    """Codewords (8, N), doubled integers with absolute value at most 2q, of digits (8, N); ``offset`` is (8,)."""
+    return representative(from_digits(digits) + offset[:, None], q)
+
+
+def quantize(x: F32, step: np.float32, q: int, offset: I32, shrinks: tuple[float, ...]) -> tuple[U16, F32]:
+    """Digits (8, N) and squared error (N,) of blocks ``x`` (8, N) coded with one lattice step.
+
+    A candidate is the lattice point nearest to the block shrunk by each factor of ``shrinks`` in turn; each is scored
+    by running the decoder on its digits, and only blocks that missed (whose decoded word is not the point that was
+    meant) try the next factor. The first of equals stays.
+    """
+    half_step = step * np.float32(0.5)
+    digits, error, missed = _candidate(x, np.float32(1) / step, half_step, q, offset)
+    for factor in shrinks[1:]:
+        again = np.flatnonzero(missed)
+        if again.size == 0:
+            break
+        c, e, still = _candidate(x[:, again], np.float32(factor) / step, half_step, q, offset)
+        better = e < error[again]
+        chosen = again[better]
+        digits[:, chosen] = c[:, better]
+        error[chosen] = e[better]
+        missed[again] = still
+    return digits, error
+
+
+def _candidate(x: F32, gain: np.float32, half_step: np.float32, q: int, offset: I32) -> tuple[U16, F32, npt.NDArray[np.bool_]]:
+    shift = offset.astype(np.float32)[:, None] * np.float32(0.5)
+    point = nearest_point(x * gain - shift)
+    digits = to_digits(point, q)
+    word = codeword(digits, q, offset)
+    residual = x - word.astype(np.float32) * half_step
+    missed = (word != point + offset[:, None]).any(axis=0)
+    return digits, _add8(residual * residual), missed  # type: ignore[return-value]
+
+
+# --- bit packing (spec section 7) ---------------------------------------------------------------------------------
+
+
+def pack_bits(values: npt.NDArray[np.unsignedinteger], width: int) -> bytes:
+    """Values of ``width`` bits (1 to 32), least significant bit first, without gaps; zero bits fill the last byte."""
+    container = np.dtype("u1" if width <= 8 else "<u2" if width <= 16 else "<u4")
+    octets = values.astype(container).view(np.uint8).reshape(-1, container.itemsize)
+    bits = np.unpackbits(octets, axis=1, bitorder="little")[:, :width]
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def unpack_bits(data: bytes | memoryview, width: int, count: int) -> Bits:
+    """Inverse of :func:`pack_bits`; ``data`` holds at least ``count * width`` bits."""
+    container = np.dtype("u1" if width <= 8 else "<u2" if width <= 16 else "<u4")
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width, bitorder="little").reshape(count, width)
+    padded = np.zeros((count, container.itemsize * 8), np.uint8)
+    padded[:, :width] = bits
+    values: Bits = np.packbits(padded, axis=1, bitorder="little").view(container)[:, 0]
+    return values
+
+
+def join_digits(digits: npt.NDArray[np.unsignedinteger], radix: int, per_word: int) -> npt.NDArray[np.uint32]:
+    """Words of ``per_word`` digits, the first digit least significant; the last word is filled with zeros."""
+    padded = np.zeros(-(-digits.size // per_word) * per_word, np.uint32)
+    padded[: digits.size] = digits
+    columns = padded.reshape(-1, per_word)
+    words = np.zeros(columns.shape[0], np.uint32)
+    for i in range(per_word - 1, -1, -1):
+        words = words * np.uint32(radix) + columns[:, i]
+    return words
+
+
+def split_digits(words: npt.NDArray[np.unsignedinteger], radix: int, per_word: int, count: int) -> U16:
+    """Inverse of :func:`join_digits`."""
+    rest = words.astype(np.uint32)
+    columns = np.empty((words.size, per_word), np.uint16)
+    for i in range(per_word):
+        columns[:, i] = rest % np.uint32(radix)
+        rest = rest // np.uint32(radix)
+    return columns.reshape(-1)[:count]
+
+
+# --- rANS (spec section 8; Duda 2014, interleaved as in Giesen 2014) ----------------------------------------------
+
+RANS_PRECISION = 12
+RANS_TOTAL = 1 << RANS_PRECISION
+RANS_LOW = 1 << 16
+
+
+def rans_encode(symbols: U8, frequencies: npt.NDArray[np.uint32], lanes: int) -> bytes:
+    """Final states (u32 per lane), then 16-bit words in the order in which the decoder reads them.
+
+    Symbol i belongs to lane i mod ``lanes``. ``frequencies`` sum to 2^12, none of a used symbol is 0.
+    """
+    starts = (np.cumsum(frequencies) - frequencies).astype(np.uint64)
+    freq = frequencies.astype(np.uint64)
+    states = np.full(lanes, RANS_LOW, np.uint64)
+    emitted: list[npt.NDArray[np.uint16]] = []
+    for begin in range((symbols.size - 1) // lanes * lanes, -1, -lanes):
+        row = symbols[begin : begin + lanes]
+        f, x = freq[row], states[: row.size]
+        full = x >= f << np.uint64(32 - RANS_PRECISION)
+        emitted.append(x[full].astype(np.uint16))
+        x = np.where(full, x >> np.uint64(16), x)
+        states[: row.size] = ((x // f) << np.uint64(RANS_PRECISION)) + x % f + starts[row]
+    words = np.concatenate(emitted[::-1]) if emitted else np.empty(0, np.uint16)
+    return states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+
+
+def rans_decode(data: bytes | memoryview, frequencies: npt.NDArray[np.uint32], lanes: int, count: int) -> U8 | None:
+    """Inverse of :func:`rans_encode`; None if the stream is damaged: words missing or left over, or a wrong end state."""
+    if len(data) < 4 * lanes or (len(data) - 4 * lanes) % 2:
+        return None
+    states = np.frombuffer(data, "<u4", lanes).astype(np.uint64)
+    words = np.frombuffer(data, "<u2", offset=4 * lanes).astype(np.uint64)
+    symbol_of = np.repeat(np.arange(frequencies.size, dtype=np.uint8), frequencies)
+    starts = (np.cumsum(frequencies) - frequencies).astype(np.uint64)
+    freq = frequencies.astype(np.uint64)
+    out = np.empty(count, np.uint8)
+    position = 0
+    for begin in range(0, count, lanes):
+        x = states[: min(lanes, count - begin)]
+        slot = x & np.uint64(RANS_TOTAL - 1)
+        row = symbol_of[slot]
+        out[begin : begin + row.size] = row
+        x = freq[row] * (x >> np.uint64(RANS_PRECISION)) + slot - starts[row]
+        empty = np.flatnonzero(x < RANS_LOW)
+        if position + empty.size > words.size:
+            return None
+        x[empty] = (x[empty] << np.uint64(16)) | words[position : position + empty.size]
+        position += empty.size
+        states[: row.size] = x
+    if position != words.size or (states != RANS_LOW).any():
+        return None
+    return out

@@ -1,0 +1,312 @@
+"""Files opened for reading: lazy tensors that decode only the chunks they are asked for."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from latq.container import ByteSource, ChunkRecord, ContainerReader
+from latq.errors import CorruptError, InputError, LatqError
+from latq.pipeline.chunk import RotatedChunk, decode_chunk, reconstruct, to_dtype
+from latq.pipeline.metadata import Codec, E8Codec, Metadata, RawCodec, TensorEntry, Tile, Tiling, chunk_count, matrix_shape
+from latq.pipeline.pool import ordered_map
+from latq.sources import DTYPES, MatrixView, WritableArray, boxes
+
+Array = npt.NDArray[Any]
+
+
+class Tensor:
+    """One tensor of an open file, read like a NumPy array: ``tensor[:, a:b]`` decodes only the chunks it touches.
+
+    As a matrix it has ``m`` vectors of ``n`` entries along ``axis``, the contraction axis.
+    """
+
+    def __init__(self, file: "File", number: int) -> None:
+        self._file = file
+        self._number = number
+        self.entry: TensorEntry = file.metadata.tensors[number]
+        self.codec: Codec = file.metadata.codecs[self.entry.codec]
+        self.n, self.m = matrix_shape(self.entry.shape, self.entry.axis)
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.entry.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.entry.shape)
+
+    @property
+    def size(self) -> int:
+        return self.entry.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the original array, and of what decoding returns."""
+        return DTYPES[self.entry.dtype]
+
+    @property
+    def axis(self) -> int:
+        return self.entry.axis
+
+    @property
+    def tiling(self) -> Tiling:
+        """Chunks of an e8 tensor."""
+        if not isinstance(self.codec, E8Codec):
+            raise TypeError("raw tensors are not tiled")
+        return Tiling.of(self.entry, self.codec)
+
+    def __repr__(self) -> str:
+        return f"<latq.Tensor {self.name!r} shape={self.shape} dtype={self.entry.dtype}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("decoding a tensor always makes a new array")
+        return self.decode().astype(dtype or self.dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> Array:
+        """Basic indexing: integers, slices and ``...``."""
+        bounds, finish = _basic_index(key, self.shape)
+        return self._box(bounds)[finish]
+
+    def decode(self, threads: int = 1) -> Array:
+        """The whole tensor, least-squares reconstruction, in its original shape and dtype."""
+        out = np.empty(self.shape, self.dtype)
+        self.decode_into(out, threads=threads)
+        return out
+
+    def decode_into(
+        self, target: WritableArray, *, threads: int = 1, progress: Callable[[int], None] = lambda entries: None
+    ) -> None:
+        """Fill ``target`` (same shape, any float dtype for a float tensor) chunk by chunk."""
+        dtype = np.dtype(target.dtype)
+        if isinstance(self.codec, RawCodec):
+            for start, piece in self._raw_pieces(0, self.size):
+                position = 0
+                for box in boxes(self.shape, start, start + piece.size):
+                    block = target[box]
+                    target[box] = piece[position : position + block.size].astype(dtype, copy=False).reshape(block.shape)
+                    position += block.size
+                progress(piece.size)
+            return
+        view = MatrixView(target, self.shape, self.axis)
+        for tile, block in ordered_map(lambda c: self._tile(c, dtype), range(self.tiling.count), threads):
+            view.write(tile.v0, tile.v1, tile.e0, tile.e1, block)
+            progress(tile.entries)
+
+    def vectors(self, v0: int, v1: int, e0: int = 0, e1: int | None = None) -> Array:
+        """Entries [e0, e1) of vectors [v0, v1) as rows, in the tensor's dtype."""
+        e1 = self.n if e1 is None else e1
+        if isinstance(self.codec, RawCodec):
+            return MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1)  # type: ignore[arg-type]
+        return self._rows(np.arange(v0, v1), e0, e1)
+
+    def rotated(self, chunk: int) -> RotatedChunk:
+        """Integers, scales and means of one e8 chunk: what the product works on."""
+        assert isinstance(self.codec, E8Codec)
+        tile = self.tiling.tile(chunk)
+        record = self._file.reader.record(self._number, chunk)
+        payload = self._file.reader.payload(record)
+        try:
+            return decode_chunk(payload, self.codec, tile.vectors, tile.length)
+        except CorruptError as error:
+            raise CorruptError(f"{self._place(chunk, record)}: {error}") from None
+
+    def _tile(self, chunk: int, dtype: np.dtype[Any]) -> tuple[Tile, Array]:
+        assert isinstance(self.codec, E8Codec)
+        return self.tiling.tile(chunk), to_dtype(reconstruct(self.rotated(chunk), self.codec), dtype)
+
+    def _box(self, bounds: Sequence[tuple[int, int]]) -> Array:
+        """The array over a box of the original shape."""
+        shape = tuple(stop - start for start, stop in bounds)
+        if 0 in shape or not self.shape:
+            return self.decode() if not self.shape else np.empty(shape, self.dtype)
+        if isinstance(self.codec, RawCodec):
+            return self._raw_box(bounds)
+        others = [b for i, b in enumerate(bounds) if i != self.axis]
+        grid = np.indices([stop - start for start, stop in others]).reshape(len(others), -1)
+        starts = np.array([start for start, _ in others]).reshape(-1, 1)
+        dims = [s for i, s in enumerate(self.shape) if i != self.axis]
+        flat = np.ravel_multi_index(tuple(grid + starts), dims) if others else np.zeros(1, np.intp)
+        rows = self._rows(flat, *bounds[self.axis])
+        return np.moveaxis(rows.reshape([stop - start for start, stop in others] + [rows.shape[1]]), -1, self.axis)
+
+    def _rows(self, vectors: npt.NDArray[np.intp], e0: int, e1: int) -> Array:
+        """Chosen vectors (ascending), entries [e0, e1)."""
+        tiling = self.tiling
+        out = np.empty((vectors.size, e1 - e0), self.dtype)
+        if out.size == 0:
+            return out
+        runs = vectors // tiling.chunk_vectors
+        for group in range(e0 // tiling.group, -(-e1 // tiling.group)):
+            for run in np.unique(runs).tolist():
+                tile, block = self._tile(group * tiling.runs + run, self.dtype)
+                mine = np.flatnonzero(runs == run)
+                start, stop = max(e0, tile.e0), min(e1, tile.e1)
+                out[mine, start - e0 : stop - e0] = block[vectors[mine] - tile.v0, start - tile.e0 : stop - tile.e0]
+        return out
+
+    def _raw_box(self, bounds: Sequence[tuple[int, int]]) -> Array:
+        index = tuple(slice(*b) for b in bounds)
+        flat = np.ravel_multi_index([b[0] for b in bounds], self.shape)
+        last = np.ravel_multi_index([b[1] - 1 for b in bounds], self.shape)
+        # The rows of the leading axis that the box touches, read whole.
+        row = self.size // self.shape[0]
+        start, stop = int(flat) // row * row, (int(last) // row + 1) * row
+        values = np.concatenate([piece for _, piece in self._raw_pieces(start, stop)])
+        lead = bounds[0]
+        return values.reshape(lead[1] - lead[0], *self.shape[1:])[(slice(None), *index[1:])]
+
+    def _raw_pieces(self, start: int, stop: int) -> Iterator[tuple[int, Array]]:
+        """(flat position, values) of the stored chunks over [start, stop), clipped to it."""
+        assert isinstance(self.codec, RawCodec)
+        step = self.codec.chunk_entries
+        for chunk in range(start // step, -(-stop // step) if stop > start else start // step):
+            first = chunk * step
+            values = self._raw_chunk(chunk, min(step, self.size - first))
+            low, high = max(start, first), min(stop, first + values.size)
+            yield low, values[low - first : high - first]
+
+    def _raw_chunk(self, chunk: int, entries: int) -> Array:
+        assert isinstance(self.codec, RawCodec)
+        record = self._file.reader.record(self._number, chunk)
+        payload = self._file.reader.payload(record)
+        size = entries * self.dtype.itemsize
+        if self.codec.coding == "zstd":
+            payload = _unzstd(payload, size, self._place(chunk, record))
+        if len(payload) != size:
+            raise CorruptError(f"{self._place(chunk, record)}: {len(payload)} bytes where {size} belong")
+        values = np.frombuffer(payload, self.dtype.newbyteorder("<")).astype(self.dtype, copy=False)
+        if self.dtype == np.bool_ and (values.view(np.uint8) > 1).any():
+            raise CorruptError(f"{self._place(chunk, record)}: a boolean is neither 0 nor 1")
+        return values
+
+    def _place(self, chunk: int, record: ChunkRecord) -> str:
+        return f"{self._file.name}: tensor {self.name!r} chunk {chunk} (at byte {record.offset})"
+
+
+class File(Mapping[str, Tensor]):
+    """An open file: a mapping from names to lazy tensors, in the order of the file. Use as a context manager."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.reader = ContainerReader(source)
+        self.name = self.reader.name
+        try:
+            self.metadata = Metadata.parse(self.reader.metadata, self.name)
+            self._check_chunks()
+        except LatqError:
+            self.reader.close()
+            raise
+        self._tensors = {entry.name: Tensor(self, i) for i, entry in enumerate(self.metadata.tensors)}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.reader.size
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            return self._tensors[name]
+        except KeyError:
+            available = ", ".join(list(self._tensors)[:8])
+            raise InputError(f"{self.name}: no tensor {name!r}; there are: {available or 'none'}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def only(self) -> Tensor:
+        """The single tensor of the file; InputError if there are more or none."""
+        if len(self._tensors) != 1:
+            names = ", ".join(list(self._tensors)[:8])
+            raise InputError(f"{self.name}: holds {len(self)} tensors; name one of: {names or 'none'}")
+        return next(iter(self._tensors.values()))
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_chunks(self) -> None:
+        """Every tensor owns exactly the chunks that its shape asks for, with the codec that it names."""
+        expected = 0
+        for number, entry in enumerate(self.metadata.tensors):
+            codec = self.metadata.codecs[entry.codec]
+            records = self.reader.chunks_of(number)
+            if len(records) != chunk_count(entry, codec):
+                raise CorruptError(f"{self.name}: tensor {entry.name!r} has {len(records)} chunks, not {chunk_count(entry, codec)}")
+            expected += len(records)
+            for position, record in enumerate(records):
+                if record.chunk != position or record.codec != codec.id or record.vectors != _vectors(entry, codec, position):
+                    raise CorruptError(f"{self.name}: tensor {entry.name!r}: chunk {position} does not match its description")
+        if expected != len(self.reader.records):
+            raise CorruptError(f"{self.name}: chunks that belong to no tensor")
+
+
+def _vectors(entry: TensorEntry, codec: Codec, chunk: int) -> int:
+    if isinstance(codec, RawCodec):
+        return min(codec.chunk_entries, entry.size - chunk * codec.chunk_entries)
+    return Tiling.of(entry, codec).tile(chunk).vectors
+
+
+def _unzstd(payload: bytes, size: int, place: str) -> bytes:
+    """Decompress exactly ``size`` bytes; the declared size is checked before anything is allocated."""
+    try:
+        if zstandard.frame_content_size(payload) != size:
+            raise CorruptError(f"{place}: the compressed size is not that of the entries")
+        return zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(payload, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise CorruptError(f"{place}: {error}") from None
+
+
+def _basic_index(key: Any, shape: tuple[int, ...]) -> tuple[list[tuple[int, int]], tuple[Any, ...]]:
+    """(bounds per axis to decode, index to apply to the decoded box) of a basic index."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if not all(p is Ellipsis or isinstance(p, slice | int | np.integer) for p in parts):
+        raise TypeError("only integers, slices and ... can index a tensor; decode it for more")
+    dots = [i for i, p in enumerate(parts) if p is Ellipsis]
+    if len(dots) > 1 or len(parts) - len(dots) > len(shape):
+        raise IndexError(f"too many indices for a tensor of shape {shape}")
+    at = dots[0] if dots else len(parts)
+    fill = [slice(None)] * (len(shape) - len(parts) + len(dots))
+    parts = parts[:at] + fill + parts[at + len(dots) :]
+    bounds: list[tuple[int, int]] = []
+    finish: list[Any] = []
+    for part, size in zip(parts, shape, strict=True):
+        if isinstance(part, slice):
+            chosen = range(*part.indices(size))
+            low, high = (min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1]) + 1) if chosen else (0, 0)
+            bounds.append((low, high))
+            finish.append(_shifted(chosen, low))
+        else:
+            position = int(part) + size if part < 0 else int(part)
+            if not 0 <= position < size:
+                raise IndexError(f"index {part} is out of range for an axis of {size}")
+            bounds.append((position, position + 1))
+            finish.append(0)
+    return bounds, tuple(finish)
+
+
+def _shifted(chosen: range, low: int) -> slice:
+    if not chosen:
+        return slice(0, 0)
+    stop = chosen[-1] - low + (1 if chosen.step > 0 else -1)
+    return slice(chosen[0] - low, None if stop < 0 else stop, chosen.step)

@@ -1,0 +1,225 @@
+"""The metadata of a file: which tensors it holds and how each is coded (spec section 3).
+
+Structure is checked by msgspec, meaning by ``Metadata.parse``; whatever passes can be used without further checks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from latq.codecs.e8 import MAX_SCALE, MAX_SCALES
+from latq.coding.packing import MAX_Q, is_packable
+from latq.container import dump_canonical, parse_strict
+from latq.errors import CorruptError, UnsupportedError
+from latq.sources import DTYPES
+
+MAX_GROUP = 1 << 15
+MAX_CHUNK_ENTRIES = 1 << 26
+MAX_DIMENSIONS = 32
+MAX_ENTRIES = 1 << 48
+MAX_NAME_BYTES = 1024
+MAX_TENSORS = 1 << 16
+
+Offset = Annotated[int, Meta(ge=-4, le=4)]
+Scale = Annotated[int, Meta(ge=1, le=MAX_SCALE)]
+Dimension = Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
+Energy = Annotated[float, Meta(ge=0)]
+
+
+class E8Codec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="codec", tag="e8"):
+    """Parameters of codec e8: enough, with shape and axis, to decode any chunk."""
+
+    coding: Literal["fixed"]
+    q: Annotated[int, Meta(ge=2, le=MAX_Q)]
+    scales: Annotated[tuple[Scale, ...], Meta(min_length=1, max_length=MAX_SCALES)]
+    offset: Annotated[tuple[Offset, ...], Meta(min_length=8, max_length=8)]
+    rotation: Literal["hadamard", "none"]
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    centre: bool
+    group: Annotated[int, Meta(ge=1, le=MAX_GROUP)]
+    chunk_vectors: Annotated[int, Meta(ge=1, le=MAX_CHUNK_ENTRIES)]
+    alignment: Literal["vector", "tensor"]
+
+    id = 2 | 3 << 8
+
+
+class RawCodec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="codec", tag="raw"):
+    """Lossless: the entries in C order, little-endian, in chunks of ``chunk_entries``."""
+
+    coding: Literal["stored", "zstd"]
+    chunk_entries: Annotated[int, Meta(ge=1, le=MAX_CHUNK_ENTRIES)]
+
+    @property
+    def id(self) -> int:
+        return 1 | (1 if self.coding == "stored" else 2) << 8
+
+
+Codec = E8Codec | RawCodec
+
+
+class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One tensor. Energies are sums of squares over all entries; ``overlap`` and ``error`` compare the centred tensor
+    with its least-squares reconstruction: sum of x * x_hat and sum of (x - x_hat)^2."""
+
+    name: str
+    shape: Annotated[tuple[Dimension, ...], Meta(max_length=MAX_DIMENSIONS)]
+    dtype: str
+    codec: Annotated[int, Meta(ge=0)]
+    axis: Annotated[int, Meta(ge=0, lt=MAX_DIMENSIONS)] = 0
+    energy: Energy = 0.0
+    mean_energy: Energy = 0.0
+    overlap: Energy = 0.0
+    error: Energy = 0.0
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything in the metadata frame; ``kind`` and ``extras`` describe the container that the tensors came from."""
+
+    kind: Literal["npy", "h5", "safetensors"]
+    extras: dict[str, Any]
+    codecs: list[Codec]
+    tensors: Annotated[list[TensorEntry], Meta(max_length=MAX_TENSORS)]
+
+    def dump(self) -> bytes:
+        """Canonical JSON."""
+        return dump_canonical(msgspec.to_builtins(self))
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str) -> "Metadata":
+        """Read and check; CorruptError, or UnsupportedError for a codec, coding or dtype of a later version."""
+        plain = parse_strict(raw)
+        _refuse_unknown(plain, where)
+        try:
+            metadata = msgspec.convert(plain, cls)
+        except msgspec.ValidationError as error:
+            raise CorruptError(f"{where}: metadata: {error}") from None
+        for entry in metadata.tensors:
+            _check_tensor(entry, metadata.codecs, where)
+        for codec in metadata.codecs:
+            _check_codec(codec, where)
+        if len({entry.name for entry in metadata.tensors}) != len(metadata.tensors):
+            raise CorruptError(f"{where}: metadata: two tensors have the same name")
+        return metadata
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Vectors [v0, v1) by entries [e0, e1) of one chunk."""
+
+    v0: int
+    v1: int
+    e0: int
+    e1: int
+
+    @property
+    def vectors(self) -> int:
+        return self.v1 - self.v0
+
+    @property
+    def length(self) -> int:
+        return self.e1 - self.e0
+
+    @property
+    def entries(self) -> int:
+        return self.vectors * self.length
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How chunks tile an n x m matrix: groups of entries, and in each of them runs of vectors."""
+
+    n: int
+    m: int
+    group: int
+    chunk_vectors: int
+
+    @classmethod
+    def of(cls, entry: TensorEntry, codec: E8Codec) -> "Tiling":
+        n, m = matrix_shape(entry.shape, entry.axis)
+        return cls(n, m, codec.group, codec.chunk_vectors)
+
+    @property
+    def groups(self) -> int:
+        return -(-self.n // self.group)
+
+    @property
+    def runs(self) -> int:
+        return -(-self.m // self.chunk_vectors)
+
+    @property
+    def count(self) -> int:
+        return self.groups * self.runs if self.n and self.m else 0
+
+    def tile(self, chunk: int) -> Tile:
+        g, r = divmod(chunk, self.runs)
+        v0, e0 = r * self.chunk_vectors, g * self.group
+        return Tile(v0, min(v0 + self.chunk_vectors, self.m), e0, min(e0 + self.group, self.n))
+
+
+def matrix_shape(shape: Sequence[int], axis: int) -> tuple[int, int]:
+    """(n, m) of an array with contraction axis ``axis``; a 0-D array is 1 x 1."""
+    if not shape:
+        return 1, 1
+    return shape[axis], prod(s for i, s in enumerate(shape) if i != axis)
+
+
+def chunk_count(entry: TensorEntry, codec: Codec) -> int:
+    """Chunks that a tensor owns."""
+    if isinstance(codec, RawCodec):
+        return -(-entry.size // codec.chunk_entries)
+    return Tiling.of(entry, codec).count
+
+
+def significant(x: float) -> float:
+    """``x`` rounded to 9 significant digits, so that its JSON text is short."""
+    return float(f"{x:.8e}")
+
+
+_KNOWN_CODINGS = {"e8": ("fixed",), "raw": ("stored", "zstd")}
+
+
+def _refuse_unknown(plain: Any, where: str) -> None:
+    """Name what a later version added, before its structure is judged by the rules of this one."""
+    if not isinstance(plain, dict):
+        return
+    for codec in plain.get("codecs") or []:
+        if isinstance(codec, dict) and isinstance(codec.get("codec"), str) and isinstance(codec.get("coding"), str):
+            if codec["coding"] not in _KNOWN_CODINGS.get(codec["codec"], ()):
+                raise UnsupportedError(
+                    f"{where}: needs codec {codec['codec']} with coding {codec['coding']}; update latq"
+                )
+
+
+def _check_codec(codec: Codec, where: str) -> None:
+    if isinstance(codec, RawCodec):
+        return
+    if not is_packable(codec.q):
+        raise CorruptError(f"{where}: metadata: {codec.q} is not a nesting ratio of the format")
+    if list(codec.scales) != sorted(set(codec.scales)):
+        raise CorruptError(f"{where}: metadata: scales are not increasing")
+    if codec.group * codec.chunk_vectors > MAX_CHUNK_ENTRIES:
+        raise CorruptError(f"{where}: metadata: chunks of more than {MAX_CHUNK_ENTRIES} entries")
+
+
+def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
+    where = f"{where}: tensor {entry.name!r}"
+    if not 0 < len(entry.name.encode()) <= MAX_NAME_BYTES or any(ord(c) < 32 or ord(c) == 127 for c in entry.name):
+        raise CorruptError(f"{where}: unusable name")
+    if entry.dtype not in DTYPES:
+        raise UnsupportedError(f"{where}: unknown dtype {entry.dtype!r}; update latq")
+    if entry.size > MAX_ENTRIES:
+        raise CorruptError(f"{where}: {entry.size} entries, more than the format allows")
+    if entry.codec >= len(codecs):
+        raise CorruptError(f"{where}: refers to codec {entry.codec} of {len(codecs)}")
+    if isinstance(codecs[entry.codec], E8Codec) and (
+        entry.axis >= max(len(entry.shape), 1) or entry.dtype not in ("float64", "float32", "float16", "bfloat16")
+    ):
+        raise CorruptError(f"{where}: axis {entry.axis} or dtype {entry.dtype} cannot be coded with e8")

@@ -1,0 +1,112 @@
+"""Where arrays come from and go to: .npy, HDF5 and safetensors files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
+from os.path import exists, isdir, isfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from latq.errors import CorruptError, InputError, ParameterError
+from latq.sources import h5, npy, safetensors_files
+from latq.sources.atomic import atomic_output
+from latq.sources.base import ArrayLike, Extras, Kind, Sink, Source, SourceTensor, TensorSpec, WritableArray
+from latq.sources.dtypes import DTYPES, NARROW_FLOATS
+from latq.sources.files import read_start, split_spec
+from latq.sources.matrix import MatrixView, boxes
+
+__all__ = [
+    "DTYPES",
+    "ArrayLike",
+    "Kind",
+    "MatrixView",
+    "Sink",
+    "Source",
+    "SourceTensor",
+    "TensorSpec",
+    "WritableArray",
+    "atomic_output",
+    "boxes",
+    "kind_of",
+    "open_sink",
+    "open_source",
+]
+
+_Opener = Callable[[Path, Sequence[str]], Source]
+
+_KINDS: dict[str, Kind] = {".npy": "npy", ".h5": "h5", ".hdf5": "h5", ".safetensors": "safetensors"}
+_OPENERS: dict[Kind, _Opener] = {
+    "npy": npy.open_npy,
+    "h5": h5.open_h5,
+    "safetensors": safetensors_files.open_safetensors,
+}
+_CREATORS: dict[Kind, Callable[[Path, Sequence[TensorSpec], Extras], Sink]] = {
+    "npy": npy.create_npy,
+    "h5": h5.create_h5,
+    "safetensors": safetensors_files.create_safetensors,
+}
+_INDEX_SUFFIX = ".index.json"
+_IN_DIRECTORY = ("model.safetensors.index.json", "model.safetensors")
+
+
+def kind_of(path: str | PathLike[str]) -> Kind | None:
+    """The kind of file that the extension of ``path`` announces."""
+    return _KINDS.get(Path(path).suffix.lower())
+
+
+def open_source(spec: str | PathLike[str], *, tensors: Sequence[str] = ()) -> Source:
+    """Open a file, a checkpoint directory or ``FILE.h5:/dataset``; ``tensors`` are patterns on names."""
+    path, dataset = split_spec(fspath(spec))
+    if dataset and tensors:
+        raise ParameterError(f"{spec}: the dataset is already named; drop --tensor or the part after the colon")
+    path = _in_directory(path) if isdir(path) else path
+    return _opener(path)(path, [dataset] if dataset else tensors)
+
+
+def _in_directory(directory: Path) -> Path:
+    for name in _IN_DIRECTORY:
+        if isfile(directory / name):
+            return directory / name
+    raise InputError(f"{directory}: the directory holds no {' or '.join(_IN_DIRECTORY)}; name a file instead")
+
+
+def _opener(path: Path) -> _Opener:
+    if path.name.endswith(_INDEX_SUFFIX):
+        return safetensors_files.open_sharded
+    return _OPENERS[kind_of(path) or _kind_by_content(path)]
+
+
+def _kind_by_content(path: Path) -> Kind:
+    start = read_start(path, 9)
+    if start.startswith(npy.MAGIC):
+        return "npy"
+    if start.startswith(h5.MAGIC):
+        return "h5"
+    if start[8:] == b"{":
+        return "safetensors"
+    raise InputError(f"{path}: neither .npy nor HDF5 nor .safetensors; convert it to one of these first")
+
+
+def open_sink(
+    path: str | PathLike[str], kind: Kind, tensors: Sequence[TensorSpec], extras: Mapping[str, Any] | None = None
+) -> Sink:
+    """Create the file with room for ``tensors``; ``extras`` come from the source they were read from."""
+    if exists(path) and not isfile(path):
+        raise InputError(f"{path}: arrays cannot be written to a device or pipe; name a regular file")
+    if len({spec.name for spec in tensors}) != len(tensors):
+        raise ParameterError(f"{path}: two tensors have the same name; choose with --tensor")
+    for spec in tensors:
+        if kind != "safetensors" and spec.dtype in NARROW_FLOATS:
+            raise ParameterError(
+                f"{path}: .{kind} cannot hold {spec.dtype} (tensor {spec.name!r}); "
+                "use --dtype float32 or write .safetensors"
+            )
+    return _CREATORS[kind](Path(path), tensors, _typed(extras or {}, path))
+
+
+def _typed(extras: Mapping[str, Any], path: str | PathLike[str]) -> Extras:
+    try:
+        return msgspec.convert(extras, Extras)
+    except msgspec.ValidationError as error:
+        raise CorruptError(f"{path}: the container's description is malformed ({error}); encode it again") from error

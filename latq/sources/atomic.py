@@ -1,0 +1,76 @@
+"""Outputs that appear whole or not at all."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from latq.errors import InputError
+from latq.sources.files import split_spec
+
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
+
+
+@contextmanager
+def atomic_output(path: str | os.PathLike[str], *, force: bool, inputs: Sequence[str] = ()) -> Iterator[Path]:
+    """A temporary path that becomes ``path`` if the block succeeds, and is removed if it does not.
+
+    A device or pipe cannot be replaced, so it is yielded itself and written straight.
+    """
+    target = Path(os.path.realpath(path))  # Renaming over a symbolic link would cut it from its file.
+    if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+        with _explained(path):
+            yield Path(path)
+        return
+    _check(target, str(path), force, inputs)
+    temporary = _reserve(target, str(path))
+    try:
+        with _explained(path):
+            yield temporary
+            _commit(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None:
+    if os.path.isdir(target):
+        raise InputError(f"{shown}: is a directory; name a file")
+    if not os.path.exists(target):
+        return
+    for spec in inputs:
+        source, _ = split_spec(spec)
+        if os.path.exists(source) and source.samefile(target):
+            raise InputError(f"{shown}: is also an input; choose another output")
+    if not force:
+        raise InputError(f"{shown}: exists; use -f to overwrite")
+
+
+def _reserve(target: Path, shown: str) -> Path:
+    """Create the temporary file; being the first write to the directory, this also tells whether it may be written."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        # Exclusive, so that neither another writer's file nor a planted link is ever opened.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise InputError(f"cannot write {shown}: {error.strerror}; check the directory") from error
+    return temporary
+
+
+def _commit(temporary: Path, target: Path) -> None:
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    if os.path.exists(target):
+        shutil.copymode(target, temporary)
+    os.replace(temporary, target)
+
+
+@contextmanager
+def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS:
+            raise
+        raise InputError(f"cannot write {path}: {os.strerror(error.errno)}") from error

@@ -1,0 +1,91 @@
+"""Any array seen as a matrix whose rows are the vectors along one contraction axis."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import cast
+
+import numpy as np
+
+from latq.errors import ParameterError
+from latq.sources.base import Array, ArrayLike, Index, WritableArray
+
+
+def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Index]:
+    """Split the flat C-order range [start, stop) over ``shape`` into few hyper-rectangles, in order."""
+    if start >= stop:
+        return
+    if not shape:
+        yield ()
+        return
+    outer, inner = shape[0], shape[1:]
+    first, head = divmod(start, prod(inner))
+    last, tail = divmod(stop, prod(inner))
+    if first == last:
+        yield from _within(first, inner, head, tail)
+        return
+    if head:
+        yield from _within(first, inner, head, prod(inner))
+        first += 1
+    if first < last:
+        yield (slice(first, min(last, outer)), *(slice(0, size) for size in inner))
+    yield from _within(last, inner, 0, tail)
+
+
+def _within(position: int, inner: tuple[int, ...], start: int, stop: int) -> Iterator[Index]:
+    return ((slice(position, position + 1), *box) for box in boxes(inner, start, stop))
+
+
+class MatrixView:
+    """``m`` vectors of ``n`` entries each: the entries run along ``axis``, the vectors in C order over the others.
+
+    A 1-D array is one vector, a 0-D array one vector of one entry. Nothing but the asked part is touched.
+    """
+
+    def __init__(self, array: ArrayLike, shape: tuple[int, ...], axis: int) -> None:
+        ndim = max(len(shape), 1)
+        if not -ndim <= axis < ndim:
+            raise ParameterError(f"axis {axis} is out of range for shape {shape}; use {-ndim} to {ndim - 1}")
+        self.array = array
+        self._scalar = not shape
+        shape = shape or (1,)
+        self._axis = axis % ndim
+        self._others = shape[: self._axis] + shape[self._axis + 1 :]
+        self.n = shape[self._axis]
+        self.m = prod(self._others)
+
+    def read(self, v0: int, v1: int, e0: int, e1: int) -> Array:
+        """Entries [e0, e1) of the vectors [v0, v1): a new C-order array of native byte order, a row per vector."""
+        self._check(v0, v1, e0, e1)
+        out = np.empty((v1 - v0, e1 - e0), self.array.dtype.newbyteorder("="))
+        for rows, index, shape in self._pieces(v0, v1, e0, e1):
+            block = np.asarray(self.array[index]).reshape(self._spread(shape))
+            out[rows].reshape(shape)[...] = np.moveaxis(block, self._axis, -1)
+        return out
+
+    def write(self, v0: int, v1: int, e0: int, e1: int, block: Array) -> None:
+        """Assign ``block``, laid out as ``read`` returns it."""
+        self._check(v0, v1, e0, e1)
+        target = cast(WritableArray, self.array)
+        for rows, index, shape in self._pieces(v0, v1, e0, e1):
+            piece = np.moveaxis(block[rows].reshape(shape), -1, self._axis)
+            target[index] = piece.reshape(()) if self._scalar else piece
+
+    def _check(self, v0: int, v1: int, e0: int, e1: int) -> None:
+        if not (0 <= v0 <= v1 <= self.m and 0 <= e0 <= e1 <= self.n):
+            raise ParameterError(f"block [{v0}:{v1}, {e0}:{e1}] lies outside the {self.m} x {self.n} matrix")
+
+    def _pieces(self, v0: int, v1: int, e0: int, e1: int) -> Iterator[tuple[slice, Index, tuple[int, ...]]]:
+        """For every box: its rows in the block, its index in the array, its shape with the entries last."""
+        if e0 == e1:
+            return
+        row = 0
+        for box in boxes(self._others, v0, v1):
+            sizes = tuple(part.stop - part.start for part in box)
+            rows = slice(row, row + prod(sizes))
+            index = (*box[: self._axis], slice(e0, e1), *box[self._axis :])
+            yield rows, () if self._scalar else index, (*sizes, e1 - e0)
+            row = rows.stop
+
+    def _spread(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """``shape`` of a box with its entries moved from the last axis back to the contraction axis."""
+        return (*shape[: self._axis], shape[-1], *shape[self._axis : -1])

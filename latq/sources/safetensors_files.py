@@ -1,0 +1,149 @@
+"""Safetensors files and sharded checkpoints, memory-mapped."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+
+from latq.errors import InputError, ParameterError, UnsupportedError
+from latq.sources.base import Array, Extras, Sink, Source, SourceTensor, TensorSpec
+from latq.sources.dtypes import DTYPES
+from latq.sources.files import allocate, map_bytes, read_start, view
+from latq.sources.select import select
+
+# In the order of the format's own list of types, by which the official writer sorts the data.
+_CODES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "I16": "int16",
+    "U16": "uint16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
+}
+_CODE_OF = {name: code for code, name in _CODES.items()}
+_RANK = {name: rank for rank, name in enumerate(_CODES.values())}
+_METADATA = "__metadata__"
+_DEFAULT_AXIS = -1  # Checkpoints keep weights as (outputs, inputs): the product sums over the last axis.
+
+
+class _Entry(msgspec.Struct):
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
+class _File:
+    """The header of one safetensors file, and its bytes once a tensor is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        header_size = int.from_bytes(read_start(path, 8), "little")
+        try:
+            # The official reader checks every size and offset; it is not used for the data, because it can
+            # neither slice float8 nor empty tensors.
+            with safe_open(path, framework="np"):
+                pass
+            header = json.loads(read_start(path, 8 + header_size)[8:])
+            self.metadata: dict[str, str] = header.pop(_METADATA, None) or {}
+            self.entries = msgspec.convert(header, dict[str, _Entry])
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"{path}: not a sound .safetensors file ({error}); copy or download it again") from error
+        self._data_start = 8 + header_size
+        self._mapping = map_bytes(path)
+
+    def tensor(self, name: str) -> SourceTensor:
+        entry = self.entries.get(name)
+        if entry is None:
+            raise InputError(f"{self.path}: tensor {name!r} of the index is missing; download the shard again")
+        if entry.dtype not in _CODES:
+            raise UnsupportedError(
+                f"{self.path}: tensor {name!r} has dtype {entry.dtype}, which cannot be stored; "
+                "choose others with --tensor"
+            )
+        return SourceTensor.of(name, self._array(entry), f"{self.path}: tensor {name!r}")
+
+    def _array(self, entry: _Entry) -> Array:
+        dtype = DTYPES[_CODES[entry.dtype]].newbyteorder("<")
+        return view(self._mapping, dtype, entry.shape, self._data_start + entry.data_offsets[0])
+
+
+def open_safetensors(path: Path, globs: Sequence[str] = ()) -> Source:
+    file = _File(path)
+    tensors = [file.tensor(name) for name in select(file.entries, globs, str(path))]
+    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": file.metadata})
+
+
+def open_sharded(path: Path, globs: Sequence[str] = ()) -> Source:
+    """A checkpoint through its ``*.index.json``; only the shards that hold selected tensors are opened."""
+    shard_of = _read_index(path)
+    names = select(shard_of, globs, str(path))
+    files = {shard: _File(_shard_path(path, shard)) for shard in sorted({shard_of[name] for name in names})}
+    tensors = [files[shard_of[name]].tensor(name) for name in names]
+    metadata = {key: value for file in files.values() for key, value in file.metadata.items()}
+    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": metadata})
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(read_start(path, -1), type=_Index).weight_map
+    except msgspec.MsgspecError as error:
+        raise InputError(f"{path}: not a safetensors index ({error}); download it again") from error
+
+
+def _shard_path(index: Path, shard: str) -> Path:
+    relative = PurePosixPath(shard)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise InputError(f"{index}: shard {shard!r} lies outside the directory of the index; correct the index")
+    path = index.parent / relative
+    if not path.is_file():
+        raise InputError(f"{index}: shard {shard!r} is missing; download it into the directory of the index")
+    return path
+
+
+def create_safetensors(path: Path, tensors: Sequence[TensorSpec], extras: Extras) -> Sink:
+    if any(spec.name == _METADATA for spec in tensors):
+        raise ParameterError(f"{path}: a .safetensors file cannot hold a tensor named {_METADATA!r}; rename it")
+    ordered = sorted(tensors, key=lambda spec: (-_RANK[spec.dtype], spec.name))
+    bounds = list(accumulate((_nbytes(spec) for spec in ordered), initial=0))
+    header = _header(ordered, bounds, extras.metadata)
+    with open(path, "wb") as file:
+        file.write(header)
+        allocate(file, len(header) + bounds[-1])
+    mapping = map_bytes(path, "r+")
+    targets = {
+        spec.name: view(mapping, DTYPES[spec.dtype].newbyteorder("<"), spec.shape, len(header) + start)
+        for spec, start in zip(ordered, bounds, strict=False)
+    }
+    lost = Extras(attributes=extras.attributes).left_out(".safetensors")
+    return Sink("safetensors", targets, lost, on_close=mapping.flush)
+
+
+def _nbytes(spec: TensorSpec) -> int:
+    return prod(spec.shape) * DTYPES[spec.dtype].itemsize
+
+
+def _header(ordered: Sequence[TensorSpec], bounds: Sequence[int], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    for spec, offsets in zip(ordered, pairwise(bounds), strict=True):
+        entries[spec.name] = {"dtype": _CODE_OF[spec.dtype], "shape": spec.shape, "data_offsets": offsets}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

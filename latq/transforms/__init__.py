@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: centring, scales and rotation."""

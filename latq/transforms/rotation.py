@@ -1,0 +1,21 @@
+"""Rotations that spread every vector evenly over its coordinates (spec section 5)."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from latq.kernels import reference as kernels
+
+Rotation = Literal["hadamard", "none"]
+F32 = npt.NDArray[np.float32]
+
+
+def rotate(x: F32, rotation: Rotation, seed: int) -> F32:
+    """Rotate the rows of ``x`` (vectors, n)."""
+    return x if rotation == "none" else kernels.rotate(x, seed)
+
+
+def unrotate(x: F32, rotation: Rotation, seed: int) -> F32:
+    """Undo :func:`rotate`."""
+    return x if rotation == "none" else kernels.unrotate(x, seed)

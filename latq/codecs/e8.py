@@ -23,7 +23,7 @@ F64 = npt.NDArray[np.float64]
 _SLICE = 1 << 13
 # Blocks on which the price of a bit is searched, and the prices tried in units of 1/64 of the mean error.
 _SAMPLE = 1 << 13
-_PRICES = [5.0 * 1.5**k for k in range(16)]
+_PRICES = [2.0 * 1.5**k for k in range(19)]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _candidates(blocks: F32, params: E8Params) -> tuple[npt.NDArray[np.uint16], 
 def _choose_scales(errors: F32, budget: int) -> npt.NDArray[np.uint8]:
     """Scale index per block: about the least error whose coded indices fit ``budget`` bytes.
 
-    Bits are charged at a price, at least half of what a bit is worth elsewhere in the file. The size jumps as scales
+    Bits are charged at a price, at least a fraction of what a bit is worth elsewhere in the file. The size jumps as scales
     fall out of use, so prices are tried on a ladder (on every so many blocks), not bisected; the best is refined.
     """
     scales, count = errors.shape

@@ -170,7 +170,9 @@ def _add8(x: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return total
 
 
-def _flip(x: I32, side: npt.NDArray[np.generic], where: npt.NDArray[np.intp], needed: npt.NDArray[np.bool_], by: int) -> None:
+def _flip(
+    x: I32, side: npt.NDArray[np.generic], where: npt.NDArray[np.intp], needed: npt.NDArray[np.bool_], by: int
+) -> None:
     """Move coordinate ``where`` of each needed column by ``by`` in the direction ``side``, in place."""
     columns = np.flatnonzero(needed)
     rows = where[columns]
@@ -228,7 +230,9 @@ def quantize(x: F32, step: np.float32, q: int, offset: I32, shrinks: tuple[float
     return digits, error
 
 
-def _candidate(x: F32, gain: np.float32, half_step: np.float32, q: int, offset: I32) -> tuple[U16, F32, npt.NDArray[np.bool_]]:
+def _candidate(
+    x: F32, gain: np.float32, half_step: np.float32, q: int, offset: I32
+) -> tuple[U16, F32, npt.NDArray[np.bool_]]:
     shift = offset.astype(np.float32)[:, None] * np.float32(0.5)
     point = nearest_point(x * gain - shift)
     digits = to_digits(point, q)

@@ -2,7 +2,7 @@
 
 A payload holds all that belongs to its vectors; with the codec parameters of its tensor it can be decoded by itself:
 
-    exponent i16 | scale format u8 (1 float16, 2 float32) | zero u8 | length of the scale-index section u32
+    exponent i16 | zero u16 | length of the scale-index section u32
     means f32 each (when centred) | scales | alignments f16 each (per vector) | scale indices | digits
 """
 
@@ -23,8 +23,7 @@ from latq.transforms.scaling import fit, normalize
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-HEADER = struct.Struct("<hBBI")
-_SCALE_DTYPES = {1: np.dtype("<f2"), 2: np.dtype("<f4")}
+HEADER = struct.Struct("<hHI")
 MAX_EXPONENT = 1100
 
 
@@ -53,24 +52,21 @@ def params_of(codec: E8Codec) -> e8.E8Params:
     return e8.E8Params(codec.q, codec.scales, codec.offset)
 
 
-def side_bytes(codec: E8Codec, wide_scales: bool) -> int:
+def side_bytes(codec: E8Codec) -> int:
     """Bytes per vector of a chunk beside its indices."""
-    return 4 * codec.centre + (4 if wide_scales else 2) + 2 * (codec.alignment == "vector")
+    return 4 * codec.centre + np.dtype(codec.scale).itemsize + 2 * (codec.alignment == "vector")
 
 
-def encode_chunk(
-    x: npt.NDArray[np.generic], codec: E8Codec, wide_scales: bool, index_budget: int
-) -> tuple[bytes, Energies]:
+def encode_chunk(x: npt.NDArray[np.generic], codec: E8Codec, index_budget: int) -> tuple[bytes, Energies]:
     """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them."""
     parts = normalize(x, codec.centre)
     unit = rotate(parts.unit, codec.rotation, codec.seed)
     index, digits, integers = e8.encode(unit.reshape(-1), params_of(codec), index_budget)
-    found = fit(unit, integers.reshape(unit.shape), parts.rms, wide_scales)
-    wide = found.scales.dtype == np.float32
+    found = fit(unit, integers.reshape(unit.shape), parts.rms, np.dtype(codec.scale))
     sections = [
-        HEADER.pack(parts.exponent, 2 if wide else 1, 0, len(index)),
+        HEADER.pack(parts.exponent, 0, len(index)),
         parts.means.astype("<f4").tobytes() if codec.centre else b"",
-        found.scales.astype("<f4" if wide else "<f2").tobytes(),
+        found.scales.astype(_little(codec.scale)).tobytes(),
         found.alignment.astype("<f2").tobytes() if codec.alignment == "vector" else b"",
         index,
         digits,
@@ -90,12 +86,12 @@ def decode_chunk(payload: bytes, codec: E8Codec, vectors: int, length: int) -> R
     """Take a payload apart; CorruptError when a size or a value is impossible."""
     if len(payload) < HEADER.size:
         raise CorruptError("the chunk is too short")
-    exponent, scale_format, zero, index_size = HEADER.unpack_from(payload)
-    if scale_format not in _SCALE_DTYPES or zero or abs(exponent) > MAX_EXPONENT:
-        raise CorruptError("the chunk header holds an unknown value")
+    exponent, zero, index_size = HEADER.unpack_from(payload)
+    if zero or abs(exponent) > MAX_EXPONENT:
+        raise CorruptError("the chunk header holds an impossible value")
     count = vectors * length
     digits_size = e8.digits_size(count, codec.q)
-    expected = HEADER.size + vectors * side_bytes(codec, scale_format == 2) + index_size + digits_size
+    expected = HEADER.size + vectors * side_bytes(codec) + index_size + digits_size
     if len(payload) != expected:
         raise CorruptError(f"the chunk has {len(payload)} bytes where {expected} belong")
     position = HEADER.size
@@ -107,7 +103,7 @@ def decode_chunk(payload: bytes, codec: E8Codec, vectors: int, length: int) -> R
         return values
 
     means = take("<f4") if codec.centre else np.zeros(vectors)
-    scales = take(_SCALE_DTYPES[scale_format])
+    scales = take(_little(codec.scale))
     alignment = take("<f2") if codec.alignment == "vector" else None
     if not (np.isfinite(means).all() and np.isfinite(scales).all() and (scales >= 0).all()):
         raise CorruptError("a mean or a scale is not a finite number")
@@ -122,17 +118,21 @@ def decode_chunk(payload: bytes, codec: E8Codec, vectors: int, length: int) -> R
 def reconstruct(chunk: RotatedChunk, codec: E8Codec) -> F64:
     """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded once in float64."""
     turned = unrotate(chunk.integers, codec.rotation, codec.seed).astype(np.float64)
-    return np.ldexp(turned * chunk.scales[:, None] + chunk.means[:, None], chunk.exponent)
+    with np.errstate(over="ignore"):  # A damaged exponent overflows to infinity, which rounding clamps.
+        return np.ldexp(turned * chunk.scales[:, None] + chunk.means[:, None], chunk.exponent)
+
+
+def _little(dtype: str) -> np.dtype[np.floating]:
+    return np.dtype(dtype).newbyteorder("<")
 
 
 def to_dtype(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
     """Round to ``dtype``: by way of float32 unless it is float64, to nearest even, at most the largest finite number."""
-    if dtype == np.float64:
-        return x
-    narrow = _clamped(x, np.dtype(np.float32))
-    return narrow if dtype == np.float32 else _clamped(narrow, dtype)
+    if dtype not in (np.float64, np.float32):
+        x = _clamped(x, np.dtype(np.float32)).astype(np.float64)
+    return _clamped(x, dtype)
 
 
-def _clamped(x: npt.NDArray[np.floating], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+def _clamped(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
     largest = np.float64(ml_dtypes.finfo(dtype).max)
     return np.clip(x, -largest, largest).astype(dtype)

@@ -8,10 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from latq.container import ByteSource, ChunkRecord, ContainerReader
+from latq.container import ByteSource, ChunkRecord, ContainerReader, container_overhead
 from latq.errors import CorruptError, InputError, LatqError
 from latq.pipeline.chunk import RotatedChunk, decode_chunk, reconstruct, to_dtype
-from latq.pipeline.metadata import Codec, E8Codec, Metadata, RawCodec, TensorEntry, Tile, Tiling, chunk_count, matrix_shape
+from latq.pipeline.metadata import (
+    Codec,
+    E8Codec,
+    Metadata,
+    RawCodec,
+    TensorEntry,
+    Tile,
+    Tiling,
+    chunk_count,
+    matrix_shape,
+)
 from latq.pipeline.pool import ordered_map
 from latq.sources import DTYPES, MatrixView, WritableArray, boxes
 
@@ -55,6 +65,22 @@ class Tensor:
     @property
     def axis(self) -> int:
         return self.entry.axis
+
+    @property
+    def records(self) -> Sequence[ChunkRecord]:
+        """Index records of the tensor's chunks, in order."""
+        return self._file.reader.chunks_of(self._number)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its chunks with their frames; of the whole file where it is the only tensor."""
+        if len(self._file) == 1:
+            return self._file.size
+        return sum(record.payload_len + container_overhead(record.payload_len) for record in self.records)
+
+    @property
+    def bits_per_entry(self) -> float:
+        return 8 * self.stored_bytes / self.size if self.size else 0.0
 
     @property
     def tiling(self) -> Tiling:
@@ -252,11 +278,19 @@ class File(Mapping[str, Tensor]):
             codec = self.metadata.codecs[entry.codec]
             records = self.reader.chunks_of(number)
             if len(records) != chunk_count(entry, codec):
-                raise CorruptError(f"{self.name}: tensor {entry.name!r} has {len(records)} chunks, not {chunk_count(entry, codec)}")
+                raise CorruptError(
+                    f"{self.name}: tensor {entry.name!r} has {len(records)} chunks, not {chunk_count(entry, codec)}"
+                )
             expected += len(records)
             for position, record in enumerate(records):
-                if record.chunk != position or record.codec != codec.id or record.vectors != _vectors(entry, codec, position):
-                    raise CorruptError(f"{self.name}: tensor {entry.name!r}: chunk {position} does not match its description")
+                if (
+                    record.chunk != position
+                    or record.codec != codec.id
+                    or record.vectors != _vectors(entry, codec, position)
+                ):
+                    raise CorruptError(
+                        f"{self.name}: tensor {entry.name!r}: chunk {position} does not match its description"
+                    )
         if expected != len(self.reader.records):
             raise CorruptError(f"{self.name}: chunks that belong to no tensor")
 
@@ -272,7 +306,9 @@ def _unzstd(payload: bytes, size: int, place: str) -> bytes:
     try:
         if zstandard.frame_content_size(payload) != size:
             raise CorruptError(f"{place}: the compressed size is not that of the entries")
-        return zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(payload, max_output_size=size)
+        return zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(
+            payload, max_output_size=size, allow_extra_data=False
+        )
     except zstandard.ZstdError as error:
         raise CorruptError(f"{place}: {error}") from None
 

@@ -12,17 +12,33 @@ from latq.container import ContainerWriter, container_overhead, dump_canonical
 from latq.errors import InputError, ParameterError
 from latq.kernels.reference import tree_sum
 from latq.pipeline.chunk import Energies, encode_chunk
-from latq.pipeline.metadata import Codec, E8Codec, Metadata, RawCodec, TensorEntry, Tile, Tiling, chunk_count, matrix_shape, significant
+from latq.pipeline.metadata import (
+    MAX_GROUP,
+    QUANTIZABLE,
+    Codec,
+    E8Codec,
+    Metadata,
+    RawCodec,
+    TensorEntry,
+    Tile,
+    Tiling,
+    chunk_count,
+    matrix_shape,
+    significant,
+)
 from latq.pipeline.plan import CHUNK_ENTRIES, Plan, check_bits, plan_e8
 from latq.pipeline.pool import ordered_map
 from latq.sources import Kind, MatrixView, Source, SourceTensor, boxes
 from latq.transforms.rotation import Rotation
 
-QUANTIZABLE = ("float64", "float32", "float16", "bfloat16")
 RAW_CHUNK_ENTRIES = 1 << 20
 ZSTD_LEVEL = 3
 # zstd must save this share of a tensor's first chunk to be used.
 ZSTD_GAIN = 0.05
+# Below this share of its energy, what is left of a constant vector without its mean is rounding.
+ROUNDING = 1e-12
+# The squares of smaller float64 values underflow.
+SMALLEST_PEAK = 1e-120
 # Preamble, footer, and headers and padding of metadata and index.
 CONTAINER_BYTES = 384
 
@@ -151,12 +167,10 @@ def _lossless_reason(tensor: SourceTensor, source: Source, options: EncodeOption
     return None
 
 
-def _plan_tensor(
-    tensor: SourceTensor, axis: int, place: str, options: EncodeOptions
-) -> tuple[str, Plan | None]:
+def _plan_tensor(tensor: SourceTensor, axis: int, place: str, options: EncodeOptions) -> tuple[str, Plan | None]:
     """Look at the data once; (reason to stay lossless, None) or ("", plan)."""
     n, m = matrix_shape(tensor.shape, axis)
-    found = _scan(tensor, axis, options.threads)
+    found = _scan(tensor, axis)
     if found.nonfinite is not None:
         if options.nonfinite == "error":
             position = ", ".join(str(int(i)) for i in found.nonfinite)
@@ -164,11 +178,20 @@ def _plan_tensor(
         return "not finite", None
     if found.peak > float(np.finfo(np.float32).max):
         raise InputError(f"{place} has values up to {found.peak:.3g}, beyond float32; rescale it or use --codec raw")
-    group = min(n, 1 << 15)
+    if 0 < found.peak < SMALLEST_PEAK:
+        return f"no value above {found.peak:.3g}", None
+    group = min(n, MAX_GROUP)
     centre = options.centre if options.centre is not None else found.energy * group > found.centred * (group + 64)
     fixed_bytes = CONTAINER_BYTES + 2 * len(tensor.name.encode()) + 480
     plan = plan_e8(
-        n, m, bits=options.bits, rotation=options.rotation, seed=options.seed, centre=centre, metadata_bytes=fixed_bytes
+        n,
+        m,
+        bits=options.bits,
+        rotation=options.rotation,
+        seed=options.seed,
+        centre=centre,
+        dynamic_range=found.dynamic_range,
+        metadata_bytes=fixed_bytes,
     )
     raw_bytes = n * m * np.dtype(tensor.array.dtype).itemsize
     if plan is None and raw_bytes > 1 << 12:
@@ -186,14 +209,21 @@ class _Scan:
     peak: float
     energy: float
     centred: float
+    smallest_rms: float
+
+    @property
+    def dynamic_range(self) -> float:
+        """Largest magnitude over the smallest root mean square of a vector (of one group) that is not zero."""
+        return self.peak / self.smallest_rms
 
 
-def _scan(tensor: SourceTensor, axis: int, threads: int) -> _Scan:
+def _scan(tensor: SourceTensor, axis: int) -> _Scan:
     """Energies are summed per group of entries, as ``normalize`` centres them."""
     view = MatrixView(tensor.array, tensor.shape, axis)
-    group = min(view.n, 1 << 15)
+    group = min(view.n, MAX_GROUP)
     tiling = Tiling(view.n, view.m, group, max(1, min(view.m, CHUNK_ENTRIES // group)))
     peak = energy = centred = 0.0
+    smallest = np.inf
     bad: list[tuple[int, ...]] = []
     for tile, block in _blocks(view, tiling):
         wide = block.astype(np.float64)
@@ -203,9 +233,12 @@ def _scan(tensor: SourceTensor, axis: int, threads: int) -> _Scan:
             continue
         peak = max(peak, float(np.abs(wide).max()))
         sums, squares = tree_sum(wide), tree_sum(wide * wide)
+        spread = squares - sums * sums / tile.length
+        varied = spread > squares * ROUNDING
+        smallest = min(smallest, float(np.min(spread, initial=np.inf, where=varied)) / tile.length)
         energy += float(tree_sum(squares))
-        centred += float(tree_sum(squares - sums * sums / tile.length))
-    return _Scan(min(bad) if bad else None, peak, energy, centred)
+        centred += float(tree_sum(spread))
+    return _Scan(min(bad) if bad else None, peak, energy, centred, float(np.sqrt(smallest)))
 
 
 def _positions(shape: tuple[int, ...], axis: int, tile: Tile, bad: npt.NDArray[np.bool_]) -> list[tuple[int, ...]]:
@@ -245,9 +278,7 @@ def _write_tensor(
     return _write_e8(writer, number, tensor, decision.axis, decision.plan, options.threads, progress)
 
 
-def _write_raw(
-    writer: ContainerWriter, number: int, tensor: SourceTensor, codec: RawCodec, progress: Progress
-) -> None:
+def _write_raw(writer: ContainerWriter, number: int, tensor: SourceTensor, codec: RawCodec, progress: Progress) -> None:
     itemsize = np.dtype(tensor.array.dtype).itemsize
     for chunk, piece in enumerate(_raw_pieces(tensor, codec)):
         entries = len(piece) // itemsize
@@ -270,7 +301,7 @@ def _write_e8(
 
     def work(item: tuple[tuple[Tile, npt.NDArray[Any]], int]) -> tuple[Tile, bytes, Energies]:
         (tile, block), budget = item
-        return tile, *encode_chunk(block, plan.codec, plan.wide_scales, budget)
+        return tile, *encode_chunk(block, plan.codec, budget)
 
     total = {"energy": 0.0, "mean_energy": 0.0, "overlap": 0.0, "error": 0.0}
     items = zip(_blocks(view, tiling), plan.index_budgets, strict=True)

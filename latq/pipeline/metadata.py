@@ -17,6 +17,7 @@ from latq.container import dump_canonical, parse_strict
 from latq.errors import CorruptError, UnsupportedError
 from latq.sources import DTYPES
 
+QUANTIZABLE = ("float64", "float32", "float16", "bfloat16")
 MAX_GROUP = 1 << 15
 MAX_CHUNK_ENTRIES = 1 << 26
 MAX_DIMENSIONS = 32
@@ -40,6 +41,7 @@ class E8Codec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     rotation: Literal["hadamard", "none"]
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     centre: bool
+    scale: Literal["float16", "float32"]
     group: Annotated[int, Meta(ge=1, le=MAX_GROUP)]
     chunk_vectors: Annotated[int, Meta(ge=1, le=MAX_CHUNK_ENTRIES)]
     alignment: Literal["vector", "tensor"]
@@ -188,14 +190,12 @@ _KNOWN_CODINGS = {"e8": ("fixed",), "raw": ("stored", "zstd")}
 
 def _refuse_unknown(plain: Any, where: str) -> None:
     """Name what a later version added, before its structure is judged by the rules of this one."""
-    if not isinstance(plain, dict):
-        return
-    for codec in plain.get("codecs") or []:
-        if isinstance(codec, dict) and isinstance(codec.get("codec"), str) and isinstance(codec.get("coding"), str):
-            if codec["coding"] not in _KNOWN_CODINGS.get(codec["codec"], ()):
-                raise UnsupportedError(
-                    f"{where}: needs codec {codec['codec']} with coding {codec['coding']}; update latq"
-                )
+    codecs = plain.get("codecs") if isinstance(plain, dict) else None
+    for codec in codecs if isinstance(codecs, list) else []:
+        name, coding = (codec.get("codec"), codec.get("coding")) if isinstance(codec, dict) else (None, None)
+        known = isinstance(name, str) and name in _KNOWN_CODINGS
+        if isinstance(name, str) and (not known or (isinstance(coding, str) and coding not in _KNOWN_CODINGS[name])):
+            raise UnsupportedError(f"{where}: needs codec {name} with coding {coding}; update latq")
 
 
 def _check_codec(codec: Codec, where: str) -> None:
@@ -219,7 +219,7 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
         raise CorruptError(f"{where}: {entry.size} entries, more than the format allows")
     if entry.codec >= len(codecs):
         raise CorruptError(f"{where}: refers to codec {entry.codec} of {len(codecs)}")
-    if isinstance(codecs[entry.codec], E8Codec) and (
-        entry.axis >= max(len(entry.shape), 1) or entry.dtype not in ("float64", "float32", "float16", "bfloat16")
-    ):
-        raise CorruptError(f"{where}: axis {entry.axis} or dtype {entry.dtype} cannot be coded with e8")
+    if entry.axis >= max(len(entry.shape), 1):
+        raise CorruptError(f"{where}: axis {entry.axis} of {len(entry.shape)} dimensions")
+    if isinstance(codecs[entry.codec], E8Codec) and entry.dtype not in QUANTIZABLE:
+        raise CorruptError(f"{where}: dtype {entry.dtype} cannot be coded with e8")

@@ -15,6 +15,8 @@ CHUNK_ENTRIES = 1 << 20
 VECTOR_ALIGNMENT_FROM = 2048
 # Above this rate the rounding of a float16 scale is no longer far below the quantization error.
 WIDE_SCALES_FROM = 9.0
+# Scales are about rms * UNIT / q, and float16 is at full precision down to 2^-29 of the largest entry.
+F16_DYNAMIC_RANGE = 2.0**29 * e8_design.UNIT / 2**10
 # What the container itself takes is charged to the rate up to this share: a tiny tensor could pay nothing else.
 MAX_CONTAINER_SHARE = 0.05
 
@@ -26,20 +28,28 @@ class Plan:
     """How one matrix is coded: parameters for the file, and limits for the encoder."""
 
     codec: E8Codec
-    wide_scales: bool
     index_budgets: tuple[int, ...]
     payload_bytes: int
 
 
 def plan_e8(
-    n: int, m: int, *, bits: float, rotation: Rotation, seed: int, centre: bool, metadata_bytes: int = 0
+    n: int,
+    m: int,
+    *,
+    bits: float,
+    rotation: Rotation,
+    seed: int,
+    centre: bool,
+    dynamic_range: float = 1.0,
+    metadata_bytes: int = 0,
 ) -> Plan | None:
     """The nesting ratio that promises the least error for an n x m matrix at ``bits`` per entry of the file.
 
-    None when even the smallest one does not fit.
+    ``dynamic_range`` is the largest magnitude over the smallest root mean square of a vector that is not zero. None
+    when even the smallest nesting ratio does not fit.
     """
     group = min(n, MAX_GROUP)
-    wide = bits >= WIDE_SCALES_FROM
+    scale = "float32" if bits >= WIDE_SCALES_FROM or dynamic_range > F16_DYNAMIC_RANGE else "float16"
     chunk_vectors = max(1, min(m, CHUNK_ENTRIES // group))
     tiling = Tiling(n, m, group, chunk_vectors)
     alignment = "vector" if n >= VECTOR_ALIGNMENT_FROM else "tensor"
@@ -51,17 +61,19 @@ def plan_e8(
     for q in NESTING_RATIOS:
         scales = e8_design.scales_for(q)
         codec = E8Codec(
-            "fixed", q, scales, e8_design.OFFSET, rotation, seed, centre, group, chunk_vectors, alignment
+            "fixed", q, scales, e8_design.OFFSET, rotation, seed, centre, scale, group, chunk_vectors, alignment
         )
         digits = sum(e8.digits_size(count, q) for count in entries)
-        side = sum(HEADER.size + v * side_bytes(codec, wide) for v in vectors)
+        side = sum(HEADER.size + v * side_bytes(codec) for v in vectors)
         left = allowed - digits - side - min(container, int(allowed * MAX_CONTAINER_SHARE))
-        budgets = tuple(left * count // (n * m) for count in entries)
-        if any(b < e8.smallest_index_size(count, len(scales)) for b, count in zip(budgets, entries, strict=True)):
+        smallest = [e8.smallest_index_size(count, len(scales)) for count in entries]
+        spare = left - sum(smallest)
+        if spare < 0:
             continue
+        budgets = tuple(s + spare * count // (n * m) for s, count in zip(smallest, entries, strict=True))
         value = digits * 8 / (n * m) + e8_design.index_gain(q, left * 8 / (n * m))
         if best is None or value > best[0]:
-            best = value, Plan(codec, wide, budgets, digits + side + sum(budgets))
+            best = value, Plan(codec, budgets, digits + side + sum(budgets))
     return best[1] if best else None
 
 

@@ -1,0 +1,1 @@
+"""Products estimated straight from compressed files."""

@@ -17,8 +17,8 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 # The largest entry of a chunk is brought to [2^14, 2^15): scales down to 2^-29 of it are normal float16 numbers.
-_HEADROOM = 15
-_SMALLEST_NORMAL_F16 = 2.0**-14
+HEADROOM = 15
+LARGEST_ALIGNMENT = 1 - 2.0**-11  # The float16 below 1, which would make the unbiased factor infinite.
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Normalized:
 class Fit:
     """Stored numbers per vector, and the energies (sums of squares, in units of 4^exponent) that measure them.
 
-    ``alignment`` is 1 - <x, x_hat> / ||x||^2 for the reconstruction with the stored scale.
+    ``alignment`` is 1 - <x, x_hat> / ||x||^2 for the reconstruction with the stored scale (0 where that is 0).
     """
 
     scales: npt.NDArray[np.floating]
@@ -49,7 +49,7 @@ def normalize(x: npt.NDArray[np.generic], centre: bool) -> Normalized:
     """Split vectors ``x`` (vectors, n), finite, into exponent, means, root mean squares and vectors of unit mean square."""
     wide = x.astype(np.float64)
     peak = float(np.abs(wide).max(initial=0.0))
-    exponent = int(np.frexp(peak)[1]) - _HEADROOM
+    exponent = int(np.frexp(peak)[1]) - HEADROOM
     wide = np.ldexp(wide, -exponent)
     means = np.zeros(len(x), np.float32)
     if centre:
@@ -60,20 +60,17 @@ def normalize(x: npt.NDArray[np.generic], centre: bool) -> Normalized:
     return Normalized((wide * inverse[:, None]).astype(np.float32), exponent, means, rms)
 
 
-def fit(unit: F32, integers: F32, rms: F64, wide_scales: bool) -> Fit:
-    """Scale and alignment of each vector from its rotated unit form and its decoded integers (both (vectors, n)).
-
-    Scales are float16; float32 where asked, or where float16 would lose precision to underflow.
-    """
+def fit(unit: F32, integers: F32, rms: F64, scale: np.dtype[np.floating]) -> Fit:
+    """Scale and alignment of each vector from its rotated unit form and its decoded integers (both (vectors, n))."""
     u, v = unit.astype(np.float64), integers.astype(np.float64)
     uv, vv, uu = kernels.tree_sum(u * v), kernels.tree_sum(v * v), kernels.tree_sum(u * u)
     exact = rms * np.maximum(np.divide(uv, vv, out=np.zeros_like(uv), where=vv > 0), 0.0)
-    wide_scales = wide_scales or bool(((exact > 0) & (exact < _SMALLEST_NORMAL_F16)).any())
-    scales = exact.astype(np.float32 if wide_scales else np.float16)
+    scales = exact.astype(scale)
     stored = scales.astype(np.float64)
     energy, overlap = rms * rms * uu, rms * stored * uv
-    alignment = np.divide(energy - overlap, energy, out=np.zeros_like(energy), where=energy > 0)
-    error = energy - 2 * overlap + stored * stored * vv
+    alignment = np.divide(energy - overlap, energy, out=np.zeros_like(energy), where=overlap > 0)
+    alignment = np.minimum(alignment, LARGEST_ALIGNMENT)
+    error = np.maximum(energy - 2 * overlap + stored * stored * vv, 0.0)
     return Fit(scales, alignment.astype(np.float16), _total(energy), _total(overlap), _total(error))
 
 

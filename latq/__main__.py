@@ -1,0 +1,5 @@
+"""python -m latq."""
+
+from latq.cli.main import main
+
+main()

@@ -1,0 +1,147 @@
+"""The Python interface: files and arrays in, files and arrays out."""
+
+import builtins
+import io
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any, BinaryIO, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from latq.container import BytesSource, FileSource
+from latq.pipeline.decode import File, Tensor
+from latq.pipeline.encode import EncodeOptions, EncodeReport, encode_source, source_of
+from latq.pipeline.metadata import RawCodec
+from latq.product.estimator import Estimate, ProductReport, multiply
+from latq.product.operands import CompressedOperand, Operand, PlainOperand
+from latq.sources import MatrixView, atomic_output
+from latq.transforms.rotation import Rotation
+
+Array = npt.NDArray[Any]
+Path = str | PathLike[str]
+Openable = Path | bytes | BinaryIO
+
+
+def encode(
+    array: npt.ArrayLike,
+    bits: float = 4.0,
+    *,
+    axis: int = 0,
+    codec: Literal["e8", "raw"] = "e8",
+    rotation: Rotation = "hadamard",
+    seed: int = 0,
+    centre: bool | None = None,
+    nonfinite: Literal["error", "raw"] = "error",
+    threads: int = 1,
+) -> bytes:
+    """Compress one array into a .latq file in memory.
+
+    Parameters
+    ----------
+    array
+        Any shape; float64, float32, float16 or bfloat16 to be quantized, anything else numeric is kept lossless.
+    bits
+        Bits per entry of the whole file, 1.1 to 12; the file lands at or a little under it.
+    axis
+        Contraction axis: the one that a product sums over. Vectors run along it.
+    codec
+        "e8", or "raw" to keep the array lossless.
+    rotation, seed
+        Randomized Hadamard rotation of the vectors; both sides of a product should share the seed.
+    centre
+        Store and subtract the mean of every vector; None decides on the data.
+    nonfinite
+        "error" refuses NaN and infinity, "raw" keeps such an array lossless.
+
+    Raises
+    ------
+    InputError
+        The array cannot be stored (dtype, not finite, beyond float32).
+    ParameterError
+        An option is out of range, or ``bits`` leaves no room for the vectors' scales.
+    """
+    buffer = io.BytesIO()
+    options = EncodeOptions(
+        bits=bits, codec=codec, axis=axis, rotation=rotation, seed=seed, centre=centre, nonfinite=nonfinite,
+        threads=threads,
+    )  # fmt: skip
+    encode_source(source_of({"data": np.asarray(array)}), "array", buffer, options)
+    return buffer.getvalue()
+
+
+def save(
+    path: Path,
+    arrays: npt.ArrayLike | Mapping[str, Array],
+    bits: float = 4.0,
+    *,
+    overwrite: bool = False,
+    **options: Any,
+) -> EncodeReport:
+    """Compress one array, or several by name, into a file; ``options`` are those of :func:`encode`.
+
+    The file appears whole or not at all. InputError if it exists and ``overwrite`` is false.
+    """
+    named = arrays if isinstance(arrays, Mapping) else {"data": np.asarray(arrays)}
+    with atomic_output(fspath(path), force=overwrite) as temporary, builtins.open(temporary, "wb") as stream:
+        return encode_source(source_of(named), fspath(path), stream, EncodeOptions(bits=bits, **options))
+
+
+def open(source: Openable) -> File:
+    """Open a .latq file (path, bytes or binary file object): a mapping from names to lazy tensors.
+
+    Only its end is read. Raises InputError if it cannot be read, CorruptError, TruncatedError, UnsupportedError.
+    """
+    if isinstance(source, bytes):
+        return File(BytesSource(source))
+    if isinstance(source, str | PathLike):
+        return File(FileSource(fspath(source)))
+    return File(BytesSource(source.read(), getattr(source, "name", "<stream>")))
+
+
+def decode(source: Openable, *, threads: int = 1) -> Array | dict[str, Array]:
+    """Decode a whole file: its array if it holds one, else a dict of arrays. Original shapes and dtypes."""
+    with open(source) as file:
+        arrays = {name: tensor.decode(threads) for name, tensor in file.items()}
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+Factor = Tensor | File | Array | Path | bytes
+
+
+@overload
+def product(
+    a: Factor, b: Factor, *, estimate: Estimate = ..., threads: int = ..., report: Literal[False] = ...
+) -> npt.NDArray[np.float32]: ...
+@overload
+def product(
+    a: Factor, b: Factor, *, estimate: Estimate = ..., threads: int = ..., report: Literal[True]
+) -> tuple[npt.NDArray[np.float32], ProductReport]: ...
+def product(
+    a: Factor, b: Factor, *, estimate: Estimate = "unbiased", threads: int = 1, report: bool = False
+) -> npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ProductReport]:
+    """Estimate A^T B, shape (m_a, m_b), from compressed operands without decoding them in full.
+
+    Each side is a tensor, a file with one tensor (open, path or bytes), or a plain array with vectors along axis 0.
+    "unbiased" is right on average over rotations in every entry; "shrunk" has the least expected Frobenius error.
+    With ``report=True`` also returns the predicted error (Ordentlich & Polyanskiy 2024, section on the practical
+    scheme; the error of a rotated quantizer is isotropic, so energies add). ParameterError if the lengths differ.
+    """
+    left, right = operand_of(a), operand_of(b)
+    out = np.empty((left.m, right.m), np.float32)
+    outcome = multiply(left, right, out, estimate=estimate, threads=threads)
+    return (out, outcome) if report else out
+
+
+def operand_of(factor: Factor) -> Operand:
+    """Either side of a product."""
+    if isinstance(factor, str | PathLike | bytes):
+        factor = open(factor)
+    if isinstance(factor, File):
+        factor = factor.only()
+    if isinstance(factor, Tensor):
+        if isinstance(factor.codec, RawCodec):
+            return PlainOperand(MatrixView(factor, factor.shape, factor.axis))
+        return CompressedOperand(factor)
+    array = np.asarray(factor)
+    return PlainOperand(MatrixView(array, array.shape, 0))

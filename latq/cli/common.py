@@ -1,0 +1,158 @@
+"""Options, progress and output that the verbs share."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from latq.container import SIGNATURE
+from latq.errors import ParameterError
+from latq.sources import atomic_output
+
+STANDARD_STREAM = "-"
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where a verb speaks: results to standard output, everything else to standard error."""
+
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    def result(self, schema: str, value: dict[str, Any]) -> None:
+        """The machine-readable result."""
+        if self.as_json:
+            print(json.dumps({"ok": True, "schema": f"latq.{schema}/1", **value}))
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        if not self.quiet and not self.as_json:
+            print(line, file=sys.stderr)
+
+    def warn(self, line: str) -> None:
+        """A warning; also said under ``--json``."""
+        if not self.quiet:
+            print(f"latq: warning: {line}", file=sys.stderr)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar on a terminal's standard error; a function that takes the entries done since the last call."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            yield lambda entries: None
+            return
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Terminal(stderr=True), transient=True) as bars:
+            task = bars.add_task(label, total=max(total, 1))
+            yield lambda entries: bars.advance(task, entries)
+
+
+def console_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--json, -q and -v."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Say more: one line per tensor."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option("--json", "as_json", is_flag=True, help="Result as one JSON object on standard output."),
+    ):
+        function = option(function)
+    return function
+
+
+def threads_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-j; the number never changes a byte of a file."""
+    return click.option(
+        "-j",
+        "--threads",
+        type=click.IntRange(0, 1024),
+        default=0,
+        envvar="LATQ_THREADS",
+        show_envvar=True,
+        help="Threads; 0 uses every core.",
+        callback=lambda ctx, parameter, value: value or len(os.sched_getaffinity(0)),
+    )(function)
+
+
+def force_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-f."""
+    return click.option("-f", "--force", is_flag=True, help="Overwrite an existing output.")(function)
+
+
+def tensor_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--tensor, repeatable."""
+    return click.option(
+        "--tensor", "tensors", multiple=True, metavar="GLOB", help="Only tensors whose name matches; repeatable."
+    )(function)
+
+
+@contextmanager
+def output_path(target: str, *, force: bool, inputs: Sequence[str]) -> Iterator[Path]:
+    """A path to write to: what lands there becomes ``target`` at the end, or goes to standard output for "-"."""
+    if target != STANDARD_STREAM:
+        with atomic_output(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM]) as path:
+            yield path
+        return
+    if sys.stdout.isatty() and not force:
+        raise ParameterError("will not write binary data to a terminal; redirect it, or use -f")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "out")
+        yield path
+        with path.open("rb") as stream:
+            shutil.copyfileobj(stream, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def input_path(source: str) -> Iterator[str]:
+    """A path to read from: "-" is standard input, kept in a temporary file."""
+    if source != STANDARD_STREAM:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "stdin")
+        with path.open("wb") as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)
+        yield str(path)
+
+
+@contextmanager
+def output_stream(target: str, *, force: bool, inputs: Sequence[str]) -> Iterator[BinaryIO]:
+    """A stream to write once from front to back: a pipe is written straight, a file appears at the end."""
+    if target == STANDARD_STREAM:
+        if sys.stdout.isatty() and not force:
+            raise ParameterError("will not write binary data to a terminal; redirect it, or use -f")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with (
+        atomic_output(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM]) as path,
+        path.open("wb") as stream,
+    ):
+        yield stream
+
+
+def is_latq(path: str) -> bool:
+    """Whether the file begins like a .latq file."""
+    if not os.path.isfile(path):
+        return path.endswith(".latq")
+    with open(path, "rb") as stream:
+        return stream.read(len(SIGNATURE)) == SIGNATURE
+
+
+def human_bytes(count: float) -> str:
+    """1234567 -> '1.18 MiB'."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.2f} {unit}"
+        count /= 1024
+    return f"{count:.2f} TiB"

@@ -1,0 +1,138 @@
+"""latq decode."""
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import click
+import numpy as np
+
+from latq import api
+from latq.cli.common import (
+    STANDARD_STREAM,
+    Console,
+    console_options,
+    force_option,
+    input_path,
+    output_path,
+    tensor_option,
+    threads_option,
+)
+from latq.errors import InputError, ParameterError
+from latq.pipeline.decode import File, Tensor
+from latq.pipeline.metadata import QUANTIZABLE
+from latq.sources import DTYPES, Kind, TensorSpec, kind_of, open_sink
+
+EXAMPLES = """\b
+Examples:
+  latq decode weights.latq -o weights.npy
+  latq decode model.latq -o model.safetensors
+  latq decode weights.latq -o part.npy --columns 0:128 --dtype float16
+"""
+
+
+class Columns(click.ParamType):
+    """a:b, either end may be left out."""
+
+    name = "a:b"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> slice:
+        try:
+            start, stop = value.split(":")
+            return slice(int(start) if start else None, int(stop) if stop else None)
+        except ValueError:
+            self.fail(f"{value!r} is not a range; write a:b", param, ctx)
+
+
+@click.command("decode", epilog=EXAMPLES)
+@click.argument("file", metavar="FILE")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="Output .npy, .h5 or .safetensors; - is a .npy on standard output.",
+)
+@click.option("--columns", type=Columns(), help="Only these vectors of one tensor, as a matrix.")
+@click.option("--dtype", type=click.Choice(QUANTIZABLE), help="Dtype of float tensors [default: the original one].")
+@tensor_option
+@force_option
+@threads_option
+@console_options
+def command(
+    file: str, output: str, columns: slice | None, dtype: str | None, tensors: tuple[str, ...], force: bool,
+    threads: int, as_json: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Decode FILE to .npy, .h5 or .safetensors, with names, shapes, dtypes and attributes as they were.
+
+    Columns are the vectors along the contraction axis: columns of an n x m matrix encoded with axis 0.
+    """
+    console = Console(as_json, quiet, verbose)
+    kind = "npy" if output == STANDARD_STREAM else kind_of(output)
+    if kind is None:
+        raise ParameterError(f"{output}: the output must end in .npy, .h5, .hdf5 or .safetensors")
+    with input_path(file) as path, api.open(path) as opened:
+        chosen = choose(opened, tensors)
+        specs = [_spec(opened[name], columns, dtype) for name in chosen]
+        _check_kind(output, kind, chosen)
+        extras = dict(opened.metadata.extras)
+        total = sum(opened[name].size for name in chosen)
+        with (
+            output_path(output, force=force, inputs=[file]) as temporary,
+            console.progress("decoding", total) as progress,
+            open_sink(temporary, kind, specs, extras) as sink,
+        ):
+            for warning in sink.warnings:
+                console.warn(warning)
+            for spec in specs:
+                tensor = opened[spec.name]
+                target = sink.target(spec.name)
+                if columns is None:
+                    tensor.decode_into(target, threads=threads, progress=progress)
+                else:
+                    _decode_columns(tensor, columns, target)
+        shapes = {spec.name: list(spec.shape) for spec in specs}
+    console.result("decode", {"output": output, "tensors": shapes})
+    for name, shape in shapes.items():
+        if console.verbose:
+            console.say(f"  {name} {shape}")
+    console.say(f"{output}: {len(shapes)} tensor{'s' * (len(shapes) != 1)} decoded")
+
+
+def choose(file: File, patterns: tuple[str, ...]) -> list[str]:
+    """Names that match any of the patterns; InputError for a pattern that matches nothing."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in file):
+            available = ", ".join(list(file)[:8])
+            raise InputError(f"{file.name}: no tensor matches {pattern!r}; there are: {available or 'none'}")
+    return [name for name in file if not patterns or any(fnmatchcase(name, p) for p in patterns)]
+
+
+def _check_kind(output: str, kind: Kind, names: list[str]) -> None:
+    if kind == "npy" and len(names) != 1:
+        raise ParameterError(
+            f"{output}: a .npy holds one array, the file {len(names)}; choose with --tensor, or use .h5 or .safetensors"
+        )
+
+
+def _spec(tensor: Tensor, columns: slice | None, dtype: str | None) -> TensorSpec:
+    name = dtype if dtype and tensor.entry.dtype in QUANTIZABLE else tensor.entry.dtype
+    if columns is None:
+        return TensorSpec(tensor.name, tensor.shape, name)
+    count = len(range(*columns.indices(tensor.m)))
+    if count == 0:
+        raise ParameterError(f"tensor {tensor.name!r}: no columns in that range; it has {tensor.m}")
+    last = tensor.ndim > 1 and tensor.axis == tensor.ndim - 1
+    return TensorSpec(tensor.name, (count, tensor.n) if last else (tensor.n, count), name)
+
+
+def _decode_columns(tensor: Tensor, columns: slice, target: Any) -> None:
+    """Vectors as columns, or as rows where the contraction axis is the last of the original array."""
+    start, stop, _ = columns.indices(tensor.m)
+    last = tensor.ndim > 1 and tensor.axis == tensor.ndim - 1
+    dtype = np.dtype(target.dtype) if tensor.entry.dtype in QUANTIZABLE else DTYPES[tensor.entry.dtype]
+    step = max(1, (1 << 22) // max(tensor.n, 1))
+    for v0 in range(start, stop, step):
+        v1 = min(v0 + step, stop)
+        block = tensor.vectors(v0, v1).astype(dtype, copy=False)
+        place = slice(v0 - start, v1 - start)
+        target[(place, slice(0, tensor.n)) if last else (slice(0, tensor.n), place)] = block if last else block.T

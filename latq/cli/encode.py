@@ -1,0 +1,131 @@
+"""latq encode."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latq.cli.common import (
+    STANDARD_STREAM,
+    Console,
+    console_options,
+    force_option,
+    human_bytes,
+    input_path,
+    output_stream,
+    tensor_option,
+    threads_option,
+)
+from latq.errors import ParameterError
+from latq.pipeline.encode import EncodeOptions, EncodeReport, encode_source
+from latq.sources import Source, open_source
+from latq.sources.files import split_spec
+
+EXAMPLES = """\b
+Examples:
+  latq encode weights.npy -o weights.latq --bits 4.25
+  latq encode model.safetensors --tensor '*.weight'
+  latq encode data.h5:/air/temperature -o air.latq --axis 1
+"""
+
+
+@click.command("encode", epilog=EXAMPLES)
+@click.argument("source", metavar="IN")
+@click.option(
+    "-o", "--output", metavar="OUT", help="Output; by default IN with the suffix .latq; - is standard output."
+)
+@click.option("--bits", type=float, default=4.0, show_default=True, help="Bits per entry, counted over the whole file.")
+@click.option("--codec", type=click.Choice(["e8", "raw"]), default="e8", show_default=True, help="raw is lossless.")
+@click.option(
+    "--coding", type=click.Choice(["fixed"]), default="fixed", show_default=True, help="Coding of e8 indices."
+)
+@click.option("--axis", type=int, help="Contraction axis [default: 0; the last for .safetensors].")
+@click.option("--rotation", type=click.Choice(["hadamard", "none"]), default="hadamard", show_default=True)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the rotation; both sides of a product share it."
+)
+@click.option("--centre/--no-centre", default=None, help="Store the mean of every vector apart [default: if it pays].")
+@click.option(
+    "--nonfinite", type=click.Choice(["error", "raw"]), default="error", show_default=True,
+    help="Tensors with NaN or infinity: refuse, or keep lossless.",
+)  # fmt: skip
+@tensor_option
+@force_option
+@threads_option
+@console_options
+def command(
+    source: str, output: str | None, tensors: tuple[str, ...], force: bool, coding: str,
+    as_json: bool, quiet: bool, verbose: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Compress the arrays of IN (.npy, .h5, .safetensors, a sharded checkpoint, or - for a .npy on standard input).
+
+    FILE.h5:/group/data takes one dataset. Integers, booleans, one-dimensional tensors of a checkpoint and tensors too
+    small to gain are kept lossless.
+    """
+    console = Console(as_json, quiet, verbose)
+    target = output or _default_output(source)
+    started = time.monotonic()
+    with input_path(source) as path, open_source(path, tensors=tensors) as arrays:
+        for warning in arrays.warnings:
+            console.warn(warning)
+        total = sum(_entries(arrays))
+        with (
+            output_stream(target, force=force, inputs=[source]) as stream,
+            console.progress("encoding", total) as progress,
+        ):
+            report = encode_source(arrays, source, stream, EncodeOptions(**options), progress)
+        original = sum(t.array.dtype.itemsize * n for t, n in zip(arrays.tensors, _entries(arrays), strict=True))
+    _summarize(console, report, target, original, total, time.monotonic() - started)
+
+
+def _default_output(source: str) -> str:
+    if source == STANDARD_STREAM:
+        raise ParameterError("standard input has no name; give the output with -o")
+    path, dataset = split_spec(source)
+    name = path.name.removesuffix(".index.json")
+    stem = Path(name).stem if not path.is_dir() else name
+    return str(path.with_name(f"{stem}.{dataset.strip('/').replace('/', '.')}.latq" if dataset else f"{stem}.latq"))
+
+
+def _entries(source: Source) -> list[int]:
+    return [_product(t.shape) for t in source.tensors]
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    size = 1
+    for s in shape:
+        size *= s
+    return size
+
+
+def _summarize(console: Console, report: EncodeReport, target: str, original: int, total: int, seconds: float) -> None:
+    coded = [t for t in report.tensors if t.error is not None]
+    entries = sum(t.entries for t in coded)
+    coded_bits = 8 * sum(t.bytes for t in coded) / entries if entries else 0.0
+    console.result(
+        "encode",
+        {
+            "output": target,
+            "bytes": report.bytes,
+            "original_bytes": original,
+            "bits_per_entry": 8 * report.bytes / total if total else 0.0,
+            "seconds": seconds,
+            "tensors": [t.to_dict() for t in report.tensors],
+        },
+    )
+    for t in report.tensors:
+        if console.verbose:
+            bits = 8 * t.bytes / t.entries if t.entries else 0.0
+            accuracy = f"relative error {t.error**0.5:.4g}" if t.error is not None else f"lossless ({t.note})"
+            console.say(f"  {t.name} {list(t.shape)} {t.dtype}: {t.codec}, {bits:.3f} bits per entry, {accuracy}")
+        elif t.note.startswith("--bits"):
+            console.warn(f"{t.name}: {t.note}; kept lossless")
+    rate = f"{8 * report.bytes / total:.3f} bits per entry" if total else "empty"
+    line = f"{target}: {human_bytes(original)} -> {human_bytes(report.bytes)}, {rate}"
+    if len(report.tensors) == 1 and coded:
+        line += f", relative error {(coded[0].error or 0.0) ** 0.5:.4g}"
+    elif len(report.tensors) > 1:
+        line += f"; {len(coded)} of {len(report.tensors)} tensors quantized"
+        line += f" at {coded_bits:.3f} bits per entry" if coded else ""
+    console.say(f"{line} ({seconds:.1f} s)")

@@ -1,0 +1,64 @@
+"""latq info."""
+
+from typing import Any
+
+import click
+
+from latq import api
+from latq.cli.common import Console, console_options, human_bytes, input_path
+from latq.pipeline.describe import describe
+
+
+@click.command("info")
+@click.argument("file", metavar="FILE")
+@console_options
+def command(file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Say what FILE holds: tensors, codecs, where the bits go, and how accurate it is.
+
+    Only the end of the file is read. The errors were measured by the encoder; the product error is predicted for an
+    independent partner coded alike.
+    """
+    console = Console(as_json, quiet, verbose)
+    with input_path(file) as path, api.open(path) as opened:
+        described = {**describe(opened), "file": file}
+    console.result("info", described)
+    if not as_json:
+        _print(described)
+
+
+def _print(d: dict[str, Any]) -> None:
+    from rich.console import Console as Terminal
+    from rich.table import Table
+
+    major, minor = d["format"]
+    click.echo(f"{d['file']}: format {major}.{minor}, from {d['kind']}, {human_bytes(d['bytes'])}")
+    if d["entries"]:
+        parts = ", ".join(f"{k.replace('_', ' ')} {8 * v / d['entries']:.4f}" for k, v in d["bytes_by_part"].items())
+        click.echo(f"{d['entries']} entries at {d['bits_per_entry']:.4f} bits each: {parts}")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("tensor", overflow="fold")
+    for heading in ("shape", "dtype", "codec", "bits", "rel. error", "bits lost", "product e^2", "limit"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for t in d["tensors"]:
+        table.add_row(*_row(t))
+    terminal = Terminal()
+    if not terminal.is_terminal:
+        terminal.width = 200
+    terminal.print(table, markup=False)
+
+
+def _row(t: dict[str, Any]) -> list[str]:
+    codec, accuracy = t["codec"], t["accuracy"]
+    label = f"e8 q={codec['q']}" if codec["codec"] == "e8" else f"raw {codec['coding']}"
+    shape = "x".join(map(str, t["shape"])) or "scalar"
+    start = [t["name"], shape, t["dtype"], label, f"{t['bits_per_entry']:.3f}"]
+    if accuracy is None:
+        return [*start, "lossless", "", "", ""]
+    lost = "" if accuracy["bits_lost"] is None else f"{accuracy['bits_lost']:.3f}"
+    return [
+        *start,
+        f"{accuracy['decode_error'] ** 0.5:.4g}",
+        lost,
+        f"{accuracy['product_error']:.4g}",
+        f"{accuracy['product_limit']:.4g}",
+    ]

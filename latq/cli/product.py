@@ -1,0 +1,98 @@
+"""latq product."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from latq import api
+from latq.cli.common import Console, console_options, force_option, is_latq, output_path, threads_option
+from latq.errors import ParameterError
+from latq.product.estimator import multiply
+from latq.product.operands import Operand, PlainOperand
+from latq.sources import MatrixView, TensorSpec, kind_of, open_sink, open_source
+from latq.theory import product_limit_of
+
+EXAMPLES = """\b
+Examples:
+  latq product a.latq b.latq -o c.npy
+  latq product model.latq activations.npy -o out.h5 --tensor-a layers.0.wq
+"""
+
+
+@click.command("product", epilog=EXAMPLES)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", help="Output .npy or .h5; - is a .npy on standard output."
+)
+@click.option("--tensor-a", metavar="NAME", help="Tensor of A, if it holds several.")
+@click.option("--tensor-b", metavar="NAME", help="Tensor of B, if it holds several.")
+@click.option(
+    "--estimate", type=click.Choice(["unbiased", "shrunk"]), default="unbiased", show_default=True,
+    help="Right on average in every entry, or least expected Frobenius error.",
+)  # fmt: skip
+@force_option
+@threads_option
+@console_options
+def command(
+    a: str, b: str, output: str, tensor_a: str | None, tensor_b: str | None, estimate: api.Estimate, force: bool,
+    threads: int, as_json: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Estimate A^T B, summed over the contraction axes, without decoding the operands in full.
+
+    Either side may also be a plain .npy, .h5 or .safetensors file; its contraction axis is the one that encode would
+    take. The summary predicts the error from the two files alone.
+    """
+    console = Console(as_json, quiet, verbose)
+    kind = "npy" if output == "-" else kind_of(output)
+    if kind not in ("npy", "h5"):
+        raise ParameterError(f"{output}: the output must end in .npy or .h5")
+    with _operand(a, tensor_a) as (left, rate_a), _operand(b, tensor_b) as (right, rate_b):
+        if left.n != right.n:
+            raise ParameterError(f"{a} has vectors of {left.n} entries, {b} of {right.n}; choose tensors that agree")
+        spec = TensorSpec("data", (left.m, right.m), "float32")
+        with (
+            output_path(output, force=force, inputs=[a, b]) as temporary,
+            console.progress("multiplying", left.m * right.m) as progress,
+            open_sink(temporary, kind, [spec]) as sink,
+        ):
+            report = multiply(left, right, sink.target("data"), estimate=estimate, threads=threads, progress=progress)
+    if report.note:
+        console.warn(report.note)
+    limit = product_limit_of(rate_a, rate_b)
+    console.result(
+        "product",
+        {
+            "output": output,
+            "shape": list(report.shape),
+            "predicted_error": report.error,
+            "predicted_relative_error": report.relative,
+            "predicted_normalized_error": report.normalized,
+            "limit": limit,
+            "shrink": report.shrink,
+            "bits_a": rate_a if math.isfinite(rate_a) else None,
+            "bits_b": rate_b if math.isfinite(rate_b) else None,
+        },
+    )
+    console.say(f"{output}: {report.shape[0]} x {report.shape[1]}, predicted relative error {report.relative:.4g}")
+    if limit is not None:
+        console.say(f"  e^2 = {report.normalized:.4g}; the limit for Gaussian matrices at these rates is {limit:.4g}")
+
+
+@contextmanager
+def _operand(spec: str, tensor: str | None) -> Iterator[tuple[Operand, float]]:
+    """One side of the product and its bits per entry (infinite for a plain array)."""
+    if is_latq(spec):
+        with api.open(spec) as file:
+            chosen = file[tensor] if tensor is not None else file.only()
+            operand = api.operand_of(chosen)
+            yield operand, math.inf if isinstance(operand, PlainOperand) else chosen.bits_per_entry
+        return
+    with open_source(spec, tensors=[tensor] if tensor is not None else []) as source:
+        if len(source.tensors) != 1:
+            names = ", ".join(t.name for t in source.tensors[:8])
+            raise ParameterError(f"{spec}: holds {len(source.tensors)} tensors; name one of: {names}")
+        found = source.tensors[0]
+        yield PlainOperand(MatrixView(found.array, found.shape, source.default_axis)), math.inf

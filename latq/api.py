@@ -13,10 +13,12 @@ from latq.container import BytesSource, FileSource
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.encode import EncodeOptions, EncodeReport, encode_source, source_of
 from latq.pipeline.metadata import RawCodec
-from latq.product.estimator import Estimate, ProductReport, multiply
-from latq.product.operands import CompressedOperand, Operand, PlainOperand
+from latq.products.estimator import Estimate, ProductReport, multiply
+from latq.products.operands import CompressedOperand, Operand, PlainOperand
 from latq.sources import MatrixView, atomic_output
 from latq.transforms.rotation import Rotation
+
+__all__ = ["File", "ProductReport", "Tensor", "decode", "encode", "open", "operand_of", "product", "save"]
 
 Array = npt.NDArray[Any]
 Path = str | PathLike[str]

@@ -13,7 +13,7 @@ def product_limit(rate: float) -> float:
     """Gamma(R): least product error for independent Gaussian matrices, both at ``rate`` >= 0 (Theorem 1)."""
     if rate < R_STAR:
         return 1.0 - rate / R_STAR * (1.0 - product_limit(R_STAR))
-    t = 4.0**-rate
+    t = math.pow(4.0, -rate)
     return 2.0 * t - t * t
 
 
@@ -24,7 +24,7 @@ def product_limit_of(rate_a: float, rate_b: float) -> float | None:
         return product_limit(rate_a)
     if min(rate_a, rate_b) < R_STAR:
         return None
-    return 1.0 - (1.0 - 4.0**-rate_a) * (1.0 - 4.0**-rate_b)
+    return 1.0 - (1.0 - math.pow(4.0, -rate_a)) * (1.0 - math.pow(4.0, -rate_b))
 
 
 def product_error(noise_a: float, noise_b: float) -> float:

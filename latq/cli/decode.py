@@ -30,7 +30,7 @@ Examples:
 """
 
 
-class Columns(click.ParamType):
+class Columns(click.ParamType[slice]):
     """a:b, either end may be left out."""
 
     name = "a:b"

@@ -9,8 +9,8 @@ import click
 from latq import api
 from latq.cli.common import Console, console_options, force_option, is_latq, output_path, threads_option
 from latq.errors import ParameterError
-from latq.product.estimator import multiply
-from latq.product.operands import Operand, PlainOperand
+from latq.products.estimator import Estimate, multiply
+from latq.products.operands import Operand, PlainOperand
 from latq.sources import MatrixView, TensorSpec, kind_of, open_sink, open_source
 from latq.theory import product_limit_of
 
@@ -37,7 +37,7 @@ Examples:
 @threads_option
 @console_options
 def command(
-    a: str, b: str, output: str, tensor_a: str | None, tensor_b: str | None, estimate: api.Estimate, force: bool,
+    a: str, b: str, output: str, tensor_a: str | None, tensor_b: str | None, estimate: Estimate, force: bool,
     threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Estimate A^T B, summed over the contraction axes, without decoding the operands in full.

@@ -21,7 +21,7 @@ def command(files: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -
     """
     console = Console(as_json, quiet, verbose)
     results = [_verify(file, console) for file in files]
-    codes = [r["code"] for r in results]
+    codes: list[int] = [r["code"] for r in results]
     console.result("verify", {"ok": not any(codes), "files": results})
     return max(codes)
 

@@ -1,7 +1,7 @@
 """Codec e8 with fixed coding: nested-lattice digits of constant length and a scale index per block of 8 entries.
 
-Numbers enter as a flat stream of unit mean square and leave as integers in a common unit, so that a decoded entry is one
-integer times one stored scale. Source: NestQuant (Savkin et al. 2025) section 3; scales chosen by rate-distortion cost.
+Numbers enter as a flat stream of unit mean square and leave as integers in a common unit, so that a decoded entry is
+one integer times one stored scale. Source: NestQuant (Savkin et al. 2025) section 3; scales by rate-distortion cost.
 """
 
 from dataclasses import dataclass
@@ -94,8 +94,8 @@ def _candidates(blocks: F32, params: E8Params) -> tuple[npt.NDArray[np.uint16], 
 def _choose_scales(errors: F32, budget: int) -> npt.NDArray[np.uint8]:
     """Scale index per block: about the least error whose coded indices fit ``budget`` bytes.
 
-    Bits are charged at a price, at least a fraction of what a bit is worth elsewhere in the file. The size jumps as scales
-    fall out of use, so prices are tried on a ladder (on every so many blocks), not bisected; the best is refined.
+    Bits are charged at a price, at least a fraction of what a bit is worth elsewhere in the file. The size jumps as
+    scales fall out of use, so a ladder of prices is tried (on every so many blocks) and the best refined.
     """
     scales, count = errors.shape
     sample = errors[:, :: max(1, count // _SAMPLE)]
@@ -112,7 +112,7 @@ def _choose_scales(errors: F32, budget: int) -> npt.NDArray[np.uint8]:
         else:
             low = (low + high) / 2
     for _ in range(40):
-        index = (errors + (high * choice.lengths).astype(np.float32)[:, None]).argmin(axis=0).astype(np.uint8)
+        index = _cheapest(errors, high * choice.lengths)
         if _index_size(index, scales) <= budget:
             return index
         high *= 1.05
@@ -133,11 +133,18 @@ def _at_price(errors: F32, price: float, budget: int) -> _Choice:
     lengths = np.full(scales, 3.0)
     index = np.empty(0, np.uint8)
     for _ in range(10):
-        index = (errors + (price * lengths).astype(np.float32)[:, None]).argmin(axis=0).astype(np.uint8)
+        index = _cheapest(errors, price * lengths)
         lengths = _code_lengths(index, scales)
     if _index_size(index, scales) > budget:
         return _Choice(np.inf, lengths)
     return _Choice(_total(np.take_along_axis(errors, index[None].astype(np.intp), axis=0)[0]), lengths)
+
+
+def _cheapest(errors: F32, charges: F64) -> npt.NDArray[np.uint8]:
+    """Scale of least error + charge per block."""
+    cost = errors + charges.astype(np.float32)[:, None]
+    index: npt.NDArray[np.uint8] = cost.argmin(axis=0).astype(np.uint8)
+    return index
 
 
 def _total(errors: F32) -> float:

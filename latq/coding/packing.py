@@ -47,7 +47,7 @@ def pack(digits: npt.NDArray[np.uint16], q: int) -> bytes:
 
 
 def unpack(data: bytes | memoryview, q: int, count: int) -> npt.NDArray[np.uint16]:
-    """Inverse of :func:`pack`; ``data`` is exactly ``packed_size(count, q)`` bytes. CorruptError on a word out of range."""
+    """Inverse of :func:`pack`; ``data`` is ``packed_size(count, q)`` bytes. CorruptError on a word out of range."""
     radix, low_bits = split_ratio(q)
     low_size = -(-count * low_bits // 8)
     digits = np.zeros(count, np.uint16)

@@ -32,7 +32,7 @@ def normalize(counts: npt.NDArray[np.int64]) -> Frequencies:
 
 
 def _cost_table() -> npt.NDArray[np.int64]:
-    """12 - log2(f) for f = 0..4096 in units of 2^-16 bit, by repeated squaring of integers (no libm; f = 0 costs 13)."""
+    """12 - log2(f) for f = 0..4096 in units of 2^-16 bit, by repeated squaring (no libm; f = 0 costs 13)."""
     table = np.full(TOTAL + 1, 13 * COST_UNIT, np.int64)
     f = np.arange(1, TOTAL + 1, dtype=np.uint64)
     exponent = np.zeros(TOTAL, np.int64)

@@ -4,8 +4,10 @@ Only elementwise IEEE operations in a stated order are used on numbers that deci
 BLAS, no libm, no reduction whose order NumPy may choose. Blocks of 8 entries are laid out coordinate-major, ``(8, N)``.
 Lattice points are held in *doubled* coordinates, so that every point of E8 is a vector of integers.
 
-Sources: E8 oracle and nested-lattice (Voronoi) code: Conway & Sloane 1982/1983; NestQuant, Savkin et al. 2025, section 3.
+Sources: E8 oracle and nested-lattice (Voronoi) code: Conway & Sloane 1982 and 1983; NestQuant, Savkin et al. 2025.
 """
+
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ I32 = npt.NDArray[np.int32]
 U16 = npt.NDArray[np.uint16]
 U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.unsignedinteger]
+Blocks = TypeVar("Blocks", F32, I32)
 
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -72,7 +75,7 @@ def fwht(x: F32) -> F32:
 
 
 def _normalizer(length: int) -> np.float32:
-    return np.float32(1) / np.sqrt(np.float32(length))
+    return np.float32(np.float32(1) / np.sqrt(np.float32(length)))
 
 
 def rotate(x: F32, seed: int) -> F32:
@@ -150,29 +153,27 @@ def representative(point: I32, q: int) -> I32:
     e = (point + np.int32(q)) % np.int32(2 * q) - np.int32(q)
     r = (point - e) // np.int32(2 * q)
     a = np.abs(e)
-    side = np.where(e < 0, np.int32(-1), np.int32(1))
+    side: I32 = np.where(e < 0, np.int32(-1), np.int32(1))
     whole_odd = (_add8(r) & 1) == 1
     half_odd = (_add8(r * 2 + side) & 3) == 2
     high, low = a.max(axis=0), a.min(axis=0)
     balance = _add8(a) - np.int32(4 * q)
     balance = balance + np.where(whole_odd, 2 * (q - high), 0) - np.where(half_odd, 2 * low, 0)
-    half = e - side * np.int32(q)
+    half: I32 = e - side * np.int32(q)
     _flip(e, -side, a.argmax(axis=0), whole_odd, 2 * q)
     _flip(half, side, a.argmin(axis=0), half_odd, 2 * q)
     return np.where(balance <= 0, e, half)
 
 
-def _add8(x: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _add8(x: Blocks) -> Blocks:
     """Sum of the 8 rows, left to right."""
-    total = x[0] + x[1]  # type: ignore[operator]
+    total: Blocks = x[0] + x[1]
     for i in range(2, 8):
         total = total + x[i]
     return total
 
 
-def _flip(
-    x: I32, side: npt.NDArray[np.generic], where: npt.NDArray[np.intp], needed: npt.NDArray[np.bool_], by: int
-) -> None:
+def _flip(x: I32, side: F32 | I32, where: npt.NDArray[np.intp], needed: npt.NDArray[np.bool_], by: int) -> None:
     """Move coordinate ``where`` of each needed column by ``by`` in the direction ``side``, in place."""
     columns = np.flatnonzero(needed)
     rows = where[columns]
@@ -239,7 +240,7 @@ def _candidate(
     word = codeword(digits, q, offset)
     residual = x - word.astype(np.float32) * half_step
     missed = (word != point + offset[:, None]).any(axis=0)
-    return digits, _add8(residual * residual), missed  # type: ignore[return-value]
+    return digits, _add8(residual * residual), missed
 
 
 # --- bit packing (spec section 7) ---------------------------------------------------------------------------------
@@ -312,7 +313,7 @@ def rans_encode(symbols: U8, frequencies: npt.NDArray[np.uint32], lanes: int) ->
 
 
 def rans_decode(data: bytes | memoryview, frequencies: npt.NDArray[np.uint32], lanes: int, count: int) -> U8 | None:
-    """Inverse of :func:`rans_encode`; None if the stream is damaged: words missing or left over, or a wrong end state."""
+    """Inverse of :func:`rans_encode`; None if words are missing or left over or an end state is wrong."""
     if len(data) < 4 * lanes or (len(data) - 4 * lanes) % 2:
         return None
     states = np.frombuffer(data, "<u4", lanes).astype(np.uint64)

@@ -127,12 +127,12 @@ def _little(dtype: str) -> np.dtype[np.floating]:
 
 
 def to_dtype(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
-    """Round to ``dtype``: by way of float32 unless it is float64, to nearest even, at most the largest finite number."""
+    """Round to ``dtype``: by way of float32 unless it is float64, ties to even, clamped to finite numbers."""
     if dtype not in (np.float64, np.float32):
         x = _clamped(x, np.dtype(np.float32)).astype(np.float64)
     return _clamped(x, dtype)
 
 
 def _clamped(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
-    largest = np.float64(ml_dtypes.finfo(dtype).max)
+    largest = np.float64(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     return np.clip(x, -largest, largest).astype(dtype)

@@ -95,7 +95,8 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("decoding a tensor always makes a new array")
-        return self.decode().astype(dtype or self.dtype, copy=False)
+        decoded: Array = np.asarray(self.decode(), dtype=dtype)
+        return decoded
 
     def __getitem__(self, key: Any) -> Array:
         """Basic indexing: integers, slices and ``...``."""
@@ -131,7 +132,7 @@ class Tensor:
         """Entries [e0, e1) of vectors [v0, v1) as rows, in the tensor's dtype."""
         e1 = self.n if e1 is None else e1
         if isinstance(self.codec, RawCodec):
-            return MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1)  # type: ignore[arg-type]
+            return MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1)
         return self._rows(np.arange(v0, v1), e0, e1)
 
     def rotated(self, chunk: int) -> RotatedChunk:

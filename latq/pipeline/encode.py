@@ -1,6 +1,6 @@
 """Arrays of a source into a file: decide how each tensor is coded, then code and write its chunks in order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Literal
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from latq.container import ContainerWriter, container_overhead, dump_canonical
+from latq.container import ContainerWriter
 from latq.errors import InputError, ParameterError
 from latq.kernels.reference import tree_sum
 from latq.pipeline.chunk import Energies, encode_chunk

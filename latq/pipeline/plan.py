@@ -1,6 +1,7 @@
 """From a wished rate to codec parameters: which nesting ratio, how many bytes for what."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from latq.codecs import e8, e8_design
 from latq.coding.packing import MAX_Q, is_packable
@@ -49,10 +50,11 @@ def plan_e8(
     when even the smallest nesting ratio does not fit.
     """
     group = min(n, MAX_GROUP)
-    scale = "float32" if bits >= WIDE_SCALES_FROM or dynamic_range > F16_DYNAMIC_RANGE else "float16"
+    wide = bits >= WIDE_SCALES_FROM or dynamic_range > F16_DYNAMIC_RANGE
+    scale: Literal["float16", "float32"] = "float32" if wide else "float16"
     chunk_vectors = max(1, min(m, CHUNK_ENTRIES // group))
     tiling = Tiling(n, m, group, chunk_vectors)
-    alignment = "vector" if n >= VECTOR_ALIGNMENT_FROM else "tensor"
+    alignment: Literal["vector", "tensor"] = "vector" if n >= VECTOR_ALIGNMENT_FROM else "tensor"
     entries = [tiling.tile(c).entries for c in range(tiling.count)]
     vectors = [tiling.tile(c).vectors for c in range(tiling.count)]
     allowed = int(bits * n * m) // 8

@@ -46,7 +46,7 @@ class Fit:
 
 
 def normalize(x: npt.NDArray[np.generic], centre: bool) -> Normalized:
-    """Split vectors ``x`` (vectors, n), finite, into exponent, means, root mean squares and vectors of unit mean square."""
+    """Split vectors ``x`` (vectors, n), finite, into exponent, means, root mean squares and unit vectors."""
     wide = x.astype(np.float64)
     peak = float(np.abs(wide).max(initial=0.0))
     exponent = int(np.frexp(peak)[1]) - HEADROOM

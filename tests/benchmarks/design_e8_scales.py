@@ -62,7 +62,7 @@ def main():
         errors = np.array([kernels.quantize(x, s, q, offset, SHRINKS)[1] for s in steps], np.float64)
         slope = 2 * math.log(2) * 2.0 ** (-2 * (math.log2(q) - 0.05))
         starts = [np.linspace(a, b, SCALES).astype(int) for a, b in ((4, 30), (5, 40), (6, 24), (6, 60), (8, 90))]
-        _, chosen, rate, distortion = min(improve(errors, list(s), 1.5 * slope) for s in starts)
+        _, chosen, _, _ = min(improve(errors, list(s), 1.5 * slope) for s in starts)
         curve = []
         for factor in (0.02, 0.1, 0.25, 0.5, 1, 2, 4, 8, 30):
             h, d, _ = operating_point(errors[chosen], factor * slope)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from latq.errors import ParameterError
 from latq.pipeline.pool import ordered_map
-from latq.product.operands import Frame, Operand, Panel, choose_frame
+from latq.products.operands import Frame, Operand, Panel, choose_frame
 from latq.sources import WritableArray
 from latq.theory import product_error
 from latq.transforms.rotation import rotate
@@ -68,13 +68,13 @@ def multiply(
     for a0, a1 in _spans(a, frame):
         panels_a = list(_panels(a, a0, a1, frame, threads))
         for b0, b1 in _spans(b, frame):
-            tile = np.zeros((a1 - a0, b1 - b0), np.float32)
+            tile: F32 = np.zeros((a1 - a0, b1 - b0), np.float32)
             for group, (panel_a, panel_b) in enumerate(zip(panels_a, _panels(b, b0, b1, frame, threads), strict=True)):
                 tile += panel_a.rotated @ panel_b.rotated.T
                 sums_a.record(group, a0, panel_a)
                 sums_b.record(group, b0, panel_b)
             centred_square += float(np.vdot(tile, tile))
-            tile = tile + _mean_part(sums_a, sums_b, slice(a0, a1), slice(b0, b1))
+            tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), slice(b0, b1))).astype(np.float32)
             square += float(np.vdot(tile, tile))
             target[a0:a1, b0:b1] = tile
             progress(tile.size)

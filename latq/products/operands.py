@@ -34,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Panel:
-    """Vectors of one group, rotated (vectors, length); ``means`` are what was taken out of them, None if nothing was."""
+    """Vectors of one group, rotated (vectors, length); ``means`` are what was taken out, None if nothing was."""
 
     rotated: F32
     means: F64 | None
@@ -101,7 +101,7 @@ class PlainOperand(Operand):
         return self._view.read(v0, v1, e0, e1)
 
     @cached_property
-    def energy(self) -> float:  # type: ignore[override]
+    def energy(self) -> float:
         total = 0.0
         step = max(1, (1 << 22) // max(self.n, 1))
         for v0 in range(0, self.m, step):

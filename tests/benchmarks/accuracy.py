@@ -1,0 +1,114 @@
+"""Rate and accuracy of the installed ``latq`` command at real file bytes.
+
+usage: python tests/benchmarks/accuracy.py gaussian                N(0,1) 4096 x 1024, and the product of two such files
+       python tests/benchmarks/accuracy.py files FILE...           each file: rate, D, bits lost, seconds
+       python tests/benchmarks/accuracy.py pairs pairs.h5          X (tokens x in) times W (in x out) for every layer
+options: --bits 2.25,3.25,4.25   --axis K
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from latq.sources import open_source
+from latq.theory import bits_lost, product_limit
+
+
+def latq(*arguments):
+    """The JSON result of one call of the command."""
+    done = subprocess.run(["latq", *map(str, arguments), "--json"], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def energy(x):
+    wide = x.astype(np.float64).reshape(-1)
+    return float(wide @ wide)
+
+
+def round_trip(path, bits, axis, work):
+    """Encode, decode, and compare every float tensor with the original."""
+    coded, back = work / "coded.latq", work / ("back" + Path(path).suffix)
+    options = ["--axis", axis] if axis is not None else []
+    encoded = latq("encode", path, "-o", coded, "-f", "--bits", bits, *options)
+    latq("decode", coded, "-o", back, "-f")
+    error = signal = 0.0
+    entries = size = 0
+    with open_source(path) as original, open_source(back) as decoded:
+        for report, x, y in zip(encoded["tensors"], original.tensors, decoded.tensors, strict=True):
+            whole = tuple(slice(0, s) for s in x.shape)
+            assert (x.name, x.shape, x.dtype) == (y.name, y.shape, y.dtype)
+            if report["error"] is None:
+                assert x.read(whole).tobytes() == y.read(whole).tobytes()
+                continue
+            a = x.read(whole)
+            error += energy(a.astype(np.float64) - y.read(whole).astype(np.float64))
+            signal += energy(a)
+            entries += report["entries"]
+            size += report["bytes"]
+    rate = 8 * (encoded["bytes"] if len(encoded["tensors"]) == 1 else size) / entries
+    distortion = error / signal
+    overall = 8 * encoded["bytes"] / sum(t["entries"] for t in encoded["tensors"])
+    print(
+        f"{Path(path).name:36s} {bits:5.2f} {rate:8.4f} {distortion:11.4e} {bits_lost(rate, distortion):7.4f}"
+        f" {overall:8.4f} {encoded['seconds']:7.1f}",
+        flush=True,
+    )
+
+
+def multiply(a, b, bits, work, label):
+    """Product of two .npy files against the exact one."""
+    for name, path in (("a", a), ("b", b)):
+        latq("encode", path, "-o", work / f"{name}.latq", "-f", "--bits", bits)
+    x, y = np.load(a).astype(np.float64), np.load(b).astype(np.float64)
+    truth = x.T @ y
+    scale = energy(x) * energy(y) / len(x)
+    promised = latq("info", work / "a.latq")["tensors"][0]["accuracy"]["product_error"]
+    for estimate in ("unbiased", "shrunk"):
+        report = latq("product", work / "a.latq", work / "b.latq", "-o", work / "c.npy", "-f", "--estimate", estimate)
+        error = energy(np.load(work / "c.npy") - truth)
+        limit = product_limit((report["bits_a"] + report["bits_b"]) / 2)
+        print(
+            f"{label:44s} {bits:5.2f} {estimate:9s} e^2 {error / scale:10.4e} /Gamma {error / scale / limit:7.3f}"
+            f" measured/predicted {(error**0.5) / report['predicted_error']:7.4f}"
+            f" e^2/info {error / scale / promised:7.4f} relative {(error / energy(truth)) ** 0.5:8.5f}",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("gaussian", "files", "pairs"))
+    parser.add_argument("paths", nargs="*")
+    parser.add_argument("--bits", default="2.25,3.25,4.25")
+    parser.add_argument("--axis", type=int)
+    options = parser.parse_args()
+    rates = [float(b) for b in options.bits.split(",")]
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        if options.what == "gaussian":
+            for name, seed in (("x", 1), ("y", 2)):
+                np.save(work / f"{name}.npy", np.random.default_rng(seed).standard_normal((4096, 1024), np.float32))
+        if options.what != "pairs":
+            print(f"{'file':36s}  bits     rate           D    lost  overall seconds")
+            for path in options.paths or [work / "x.npy"]:
+                for bits in rates:
+                    round_trip(path, bits, options.axis, work)
+        for bits in rates:
+            if options.what == "gaussian":
+                multiply(work / "x.npy", work / "y.npy", bits, work, "gaussian 4096x1024")
+            if options.what == "pairs":
+                with h5py.File(options.paths[0]) as file:
+                    for layer in file:
+                        np.save(work / "x.npy", file[layer]["X"][:2000].T)
+                        np.save(work / "y.npy", file[layer]["W"][()])
+                        multiply(work / "x.npy", work / "y.npy", bits, work, layer)
+
+
+main()

@@ -1,0 +1,807 @@
+"""Bad input through the command line: one line that helps, the right exit code, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from latq.cli.main import _run
+from latq.container.records import FOOTER_SIZE, FRAME_HEADER_SIZE, PREAMBLE_SIZE, Footer, Preamble
+
+Fails = Callable[..., str]
+
+FULL = Path("/dev/full")
+PREFIX = "latq: error: "
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+
+
+def snapshot(directory: Path) -> dict[str, bytes | None]:
+    return {str(p): p.read_bytes() if p.is_file() else None for p in directory.rglob("*")}
+
+
+def assert_one_error_line(err: str) -> None:
+    assert err.startswith(PREFIX), err
+    assert err.endswith("\n"), err
+    assert err.count("\n") == 1, err
+
+
+@pytest.fixture(autouse=True)
+def _everything_in_tmp_path(tmp_path, monkeypatch):
+    """Work in ``tmp_path``, with temporary files next to the rest, so that a snapshot sees all of them."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def fails(tmp_path, capsys) -> Fails:
+    """Run a command that must fail, plainly and with --json: exit code, streams, and no trace in the directory."""
+
+    def check(*arguments: Any, code: int, says: tuple[str, ...] = ()) -> str:
+        before = snapshot(tmp_path)
+        capsys.readouterr()
+        err = ""
+        for as_json in ([], ["--json"]):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # A warning would be a second line on standard error.
+                found = _run([*map(str, arguments), *as_json])
+            out, err = capsys.readouterr()
+            assert_one_error_line(err)
+            assert found == code, err
+            for word in says:
+                assert word in err
+            assert snapshot(tmp_path) == before
+            if as_json:
+                result = json.loads(out)
+                assert result["ok"] is False
+                assert result["error"]["code"] == code
+                assert result["error"]["message"] in err
+                assert set(result["error"]) == {"code", "class", "message"}
+            else:
+                assert out == ""
+        return err
+
+    return check
+
+
+def works(*arguments: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _run([*map(str, arguments)]) == 0
+
+
+def gaussian(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def save(path: str, array: Any) -> str:
+    np.save(path, array)
+    return path
+
+
+def encoded(path: str, array: Any, *options: str) -> str:
+    """``array`` as a .latq file."""
+    source = save(path.replace(".latq", ".source.npy"), array)
+    works("encode", source, "-o", path, "-q", *options)
+    return path
+
+
+def decoded(path: str) -> np.ndarray:
+    works("decode", path, "-o", "decoded.npy", "-q", "-f")
+    return np.load("decoded.npy")
+
+
+def latq(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "latq", *map(str, arguments)]
+    return subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=60, **options)
+
+
+# -- values that cannot be quantized -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_nonfinite_is_refused_and_its_first_position_named(fails, value, dtype):
+    array = gaussian(40, 30).astype(dtype)
+    array[20, 3] = array[7, 12] = array[7, 29] = value
+    save("a.npy", array)
+    fails("encode", "a.npy", "-o", "a.latq", code=1, says=("a.npy", "'data'", "[7, 12]", "--nonfinite raw"))
+
+
+def test_nonfinite_position_does_not_depend_on_the_axis(fails):
+    array = gaussian(6, 7, 8)
+    array[5, 0, 0] = array[2, 6, 1] = np.nan
+    save("a.npy", array)
+    for axis in (0, 1, 2, -1):
+        fails("encode", "a.npy", "-o", "a.latq", "--axis", axis, code=1, says=("[2, 6, 1]",))
+
+
+def test_nonfinite_tensor_of_several_is_named(fails):
+    bad = gaussian(16, 16)
+    bad[3, 4] = np.inf
+    with h5py.File("a.h5", "w") as file:
+        file["one"], file["group/two"] = gaussian(16, 16), bad
+    fails("encode", "a.h5", "-o", "a.latq", code=1, says=("a.h5", "group/two", "[3, 4]"))
+    save_file({"one": gaussian(16, 16), "w.two": bad}, "a.safetensors")
+    fails("encode", "a.safetensors", "-o", "a.latq", code=1, says=("a.safetensors", "w.two", "[3, 4]"))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_nonfinite_raw_keeps_every_bit(dtype):
+    array = gaussian(64, 50).astype(dtype)
+    array[0, 0], array[1, 1], array[2, 2], array[3, 3] = np.nan, np.inf, -np.inf, -0.0
+    bits = array.view(f"u{array.itemsize}")
+    bits[4, 4] = bits[0, 0] | 1  # A NaN with a payload.
+    back = decoded(encoded("a.latq", array, "--nonfinite", "raw"))
+    assert back.dtype == array.dtype
+    assert back.tobytes() == array.tobytes()
+
+
+def test_nonfinite_raw_leaves_finite_tensors_quantized(capsys):
+    bad = gaussian(64, 64)
+    bad[1, 2] = np.nan
+    save_file({"bad": bad, "good": gaussian(64, 64)}, "a.safetensors")
+    works("encode", "a.safetensors", "-o", "a.latq", "--nonfinite", "raw", "--json")
+    codecs = {t["name"]: t["codec"] for t in json.loads(capsys.readouterr().out)["tensors"]}
+    assert codecs["bad"].startswith("raw")
+    assert codecs["good"].startswith("e8")
+
+
+@pytest.mark.parametrize("value", [3.5e38, -1e39, 1e200, -1.7e308])
+def test_values_beyond_float32_are_refused(fails, value):
+    array = gaussian(30, 40).astype(np.float64)
+    array[4, 5] = value
+    save("a.npy", array)
+    fails("encode", "a.npy", "-o", "a.latq", code=1, says=("a.npy", "'data'", "float32", "--codec raw"))
+
+
+def test_codec_raw_carries_values_beyond_float32():
+    array = gaussian(30, 40).astype(np.float64) * 1e300
+    assert decoded(encoded("a.latq", array, "--codec", "raw")).tobytes() == array.tobytes()
+
+
+def test_raw_values_beyond_the_asked_dtype_decode_without_noise(capsys):
+    array = np.array([[1e300, -1e300], [1.0, 2.0]])
+    encoded("a.latq", array, "--codec", "raw")
+    capsys.readouterr()
+    works("decode", "a.latq", "-o", "a.npy", "--dtype", "float32", "-q")
+    assert capsys.readouterr().err == ""
+    assert np.load("a.npy")[1].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (3, 0, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_empty_arrays_round_trip(shape, dtype):
+    back = decoded(encoded("a.latq", np.zeros(shape, dtype)))
+    assert back.shape == shape
+    assert back.dtype == dtype
+    works("info", "a.latq")
+    works("verify", "a.latq")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 7), (7, 1)])
+@pytest.mark.parametrize("value", [0.0, 1.5, -3e-30])
+def test_tiny_arrays_round_trip(shape, value):
+    array = np.full(shape, value, np.float32)
+    back = decoded(encoded("a.latq", array))
+    assert back.shape == shape
+    np.testing.assert_allclose(back, array, rtol=1e-3)
+
+
+@pytest.mark.parametrize("axis", ["0", "1"])
+def test_products_of_empty_operands(axis):
+    works("encode", save("a.npy", np.zeros((0, 4), np.float32)), "-o", "a.latq", "--axis", axis)
+    works("product", "a.latq", "a.latq", "-o", "c.npy")
+    expected = np.zeros((4, 4) if axis == "0" else (0, 0), np.float32)
+    np.testing.assert_array_equal(np.load("c.npy"), expected)
+
+
+@pytest.mark.parametrize("options", [(), ("--centre",), ("--no-centre",), ("--rotation", "none")])
+def test_zero_vectors_decode_to_positive_zero(options):
+    everything = np.zeros((64, 40), np.float32)
+    assert decoded(encoded("zero.latq", everything, *options)).tobytes() == everything.tobytes()
+    some = gaussian(64, 40)
+    some[:, 3] = some[:, 39] = 0.0
+    some[0, 3] = -0.0
+    back = decoded(encoded("some.latq", some, *options))
+    assert back[:, [3, 39]].tobytes() == np.zeros((64, 2), np.float32).tobytes()
+
+
+def test_products_with_zero_vectors_are_zero():
+    encoded("zero.latq", np.zeros((64, 40), np.float32))
+    encoded("a.latq", gaussian(64, 40))
+    works("product", "zero.latq", "a.latq", "-o", "c.npy")
+    assert not np.load("c.npy").any()
+
+
+@pytest.mark.parametrize("value", [1.0, -3.25, 1e-20, 3e38])
+def test_constants_are_nearly_exact_with_centring(value):
+    array = np.full((256, 32), value, np.float32)
+    for options in ((), ("--centre",)):
+        back = decoded(encoded("a.latq", array, "-f", *options))
+        np.testing.assert_allclose(back, array, rtol=1e-6)
+
+
+def test_vectors_of_different_constants_are_nearly_exact():
+    array = np.repeat(gaussian(1, 32), 256, axis=0)
+    np.testing.assert_allclose(decoded(encoded("a.latq", array)), array, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("float32", 1e-41), ("float16", 1e-6), ("float64", 1e-310)])
+def test_subnormals_survive(dtype, factor):
+    array = (gaussian(128, 64).astype(np.float64) * factor).astype(dtype)
+    back = decoded(encoded("a.latq", array)).astype(np.float64) / factor
+    exact = array.astype(np.float64) / factor
+    assert np.linalg.norm(back - exact) < 0.12 * np.linalg.norm(exact)
+
+
+def test_subnormal_vectors_next_to_large_ones():
+    array = gaussian(128, 64)
+    array[:, 7] *= np.float32(1e-41)
+    array[:, 8] *= np.float32(1e30)
+    back = decoded(encoded("a.latq", array))
+    for column in (0, 7, 8):
+        exact = array[:, column].astype(np.float64)
+        assert np.linalg.norm(back[:, column] - exact) < 0.2 * np.linalg.norm(exact), column
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_largest_finite_values_stay_finite(dtype):
+    array = np.where(gaussian(128, 64) > 0, np.finfo(dtype).max, -np.finfo(dtype).max).astype(dtype)
+    back = decoded(encoded("a.latq", array))
+    assert np.isfinite(back).all()
+    assert (np.sign(back) == np.sign(array)).mean() > 0.99
+
+
+# -- dtypes that cannot be stored --------------------------------------------------------------------------------
+
+ODD = {
+    "object": np.array([{"a": 1}, None], dtype=object),
+    "complex": np.ones((4, 4), np.complex64),
+    "text": np.array(["one", "two"]),
+    "bytes": np.array([b"one", b"two"]),
+    "structured": np.zeros(4, [("x", "f4"), ("y", "i4")]),
+    "date": np.zeros(3, "datetime64[s]"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_npy_of_an_odd_dtype(fails, kind):
+    np.save("a.npy", ODD[kind], allow_pickle=True)
+    fails("encode", "a.npy", "-o", "a.latq", code=4, says=("a.npy", "dtype"))
+
+
+def test_npy_of_bfloat16_asks_for_safetensors(fails):
+    np.save("a.npy", np.zeros((4, 4), ml_dtypes.bfloat16))
+    fails("encode", "a.npy", "-o", "a.latq", code=4, says=("a.npy", "safetensors"))
+
+
+@pytest.mark.parametrize("kind", ["object", "complex", "text", "structured"])
+def test_h5_of_an_odd_dtype(fails, kind):
+    good = gaussian(32, 32)
+    with h5py.File("a.h5", "w") as file:
+        file["group/good"] = good
+        if kind in ("object", "text"):
+            file.create_dataset("group/odd", data=["one", "two"], dtype=h5py.string_dtype())
+        else:
+            file["group/odd"] = ODD[kind]
+    fails("encode", "a.h5", "-o", "a.latq", code=4, says=("a.h5", "group/odd", "--tensor"))
+    works("encode", "a.h5", "-o", "a.latq", "--tensor", "group/good", "-q")
+    back = decoded("a.latq")
+    assert np.linalg.norm(back - good) < 0.3 * np.linalg.norm(good)
+
+
+# -- what is not there -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["none.npy", "none.h5", "none.safetensors", "none", "none.h5:/x", "deep/none.npy"])
+def test_missing_inputs_of_encode(fails, name):
+    fails("encode", name, "-o", "a.latq", code=1, says=(name, "No such file"))
+
+
+@pytest.mark.parametrize("verb", ["decode", "info", "verify"])
+def test_missing_latq(fails, verb):
+    output = ["-o", "a.npy"] if verb == "decode" else []
+    fails(verb, "none.latq", *output, code=1, says=("none.latq", "No such file"))
+
+
+def test_missing_operands(fails):
+    save("a.npy", gaussian(8, 8))
+    for pair in (("a.npy", "none.latq"), ("none.npy", "a.npy")):
+        fails("product", *pair, "-o", "c.npy", code=1, says=("none", "No such file"))
+
+
+def test_missing_tensors_of_an_input(fails):
+    save("a.npy", gaussian(8, 8))
+    with h5py.File("a.h5", "w") as file:
+        file["group/data"] = gaussian(8, 8)
+    save_file({"w": gaussian(8, 8)}, "a.safetensors")
+    for name, held in (("a.npy", "data"), ("a.h5", "group/data"), ("a.safetensors", "w")):
+        fails("encode", name, "-o", "a.latq", "--tensor", "none*", code=1, says=(name, "none*", held))
+    fails("encode", "a.h5:/nothing", "-o", "a.latq", code=1, says=("a.h5", "nothing", "group/data"))
+    fails("encode", "a.h5:/group/data", "-o", "a.latq", "--tensor", "x", code=2, says=("a.h5",))
+
+
+def test_missing_tensors_of_a_latq(fails):
+    save_file({"one": gaussian(32, 32), "two": gaussian(32, 32)}, "a.safetensors")
+    works("encode", "a.safetensors", "-o", "a.latq", "-q")
+    save("x.npy", gaussian(32, 4))
+    fails("decode", "a.latq", "-o", "b.safetensors", "--tensor", "none", code=1, says=("a.latq", "none", "one"))
+    fails("decode", "a.latq", "-o", "b.safetensors", "--tensor", "o*", "--tensor", "z*", code=1, says=("z*",))
+    for arguments in (("a.latq", "x.npy", "--tensor-a", "none"), ("x.npy", "a.latq", "--tensor-b", "none")):
+        fails("product", *arguments, "-o", "c.npy", code=1, says=("a.latq", "none", "one, two"))
+    for side in (("a.latq", "x.npy"), ("x.npy", "a.latq")):
+        err = fails("product", *side, "-o", "c.npy", code=1, says=("a.latq", "2 tensors", "one, two"))
+        assert "--tensor" in err
+    for side in (("a.safetensors", "x.npy"), ("x.npy", "a.safetensors")):
+        fails("product", *side, "-o", "c.npy", code=1, says=("a.safetensors", "2 tensors", "one, two", "--tensor"))
+    fails("product", "x.npy", "x.npy", "-o", "c.npy", "--tensor-a", "none", code=1, says=("x.npy", "none"))
+
+
+def test_several_tensors_do_not_fit_a_npy(fails):
+    save_file({"one": gaussian(32, 32), "two": gaussian(32, 32)}, "a.safetensors")
+    works("encode", "a.safetensors", "-o", "a.latq", "-q")
+    fails("decode", "a.latq", "-o", "b.npy", code=2, says=("b.npy", "--tensor", ".h5"))
+    fails("decode", "a.latq", "-o", "-", code=2, says=("--tensor",))
+
+
+def test_bfloat16_does_not_fit_npy_or_h5(fails):
+    save_file({"w": gaussian(32, 32).astype(ml_dtypes.bfloat16)}, "a.safetensors")
+    works("encode", "a.safetensors", "-o", "a.latq", "-q")
+    for output in ("b.npy", "b.h5"):
+        err = fails("decode", "a.latq", "-o", output, code=2, says=("bfloat16", "'w'", "--dtype float32"))
+        assert f" {output}:" in err, "the message must name the output that was asked for, not a temporary file"
+
+
+# -- damaged files -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sound(capsys) -> bytes:
+    encoded("sound.latq", gaussian(64, 40))
+    capsys.readouterr()
+    return Path("sound.latq").read_bytes()
+
+
+def refuses(fails: Fails, data: bytes, code: int, verbs: str = "info decode product verify") -> None:
+    Path("bad.latq").write_bytes(data)
+    save("x.npy", gaussian(64, 2))
+    for verb in verbs.split():
+        before = ["x.npy"] if verb == "product" else []
+        output = ["-o", "out.npy"] if verb in ("decode", "product") else []
+        fails(verb, *before, "bad.latq", *output, code=code, says=("bad.latq",))
+
+
+@pytest.mark.parametrize("part", ["preamble", "metadata", "index", "footer", "closing"])
+def test_flipped_byte_at_the_ends(fails, sound, part):
+    footer = Footer.parse(sound[-FOOTER_SIZE:], "sound")
+    position = {
+        "preamble": 20,
+        "metadata": footer.metadata_offset + FRAME_HEADER_SIZE + 5,
+        "index": footer.index_offset + FRAME_HEADER_SIZE + 5,
+        "footer": len(sound) - 60,
+        "closing": len(sound) - 1,
+    }[part]
+    damaged = bytearray(sound)
+    damaged[position] ^= 0x20
+    refuses(fails, bytes(damaged), 3)
+
+
+@pytest.mark.parametrize("place", ["frame header", "payload", "last"])
+def test_flipped_byte_in_a_chunk(fails, sound, place):
+    footer = Footer.parse(sound[-FOOTER_SIZE:], "sound")
+    start = PREAMBLE_SIZE
+    position = {"frame header": start + 9, "payload": start + 100, "last": footer.metadata_offset - 40}[place]
+    damaged = bytearray(sound)
+    damaged[position] ^= 1
+    refuses(fails, bytes(damaged), 3, "decode product verify")
+    works("info", "bad.latq")  # It reads the end only.
+
+
+def test_every_byte_matters_to_verify(sound, capsys):
+    for position in range(0, len(sound), 41):
+        damaged = bytearray(sound)
+        damaged[position] ^= 4
+        Path("bad.latq").write_bytes(damaged)
+        assert _run(["verify", "bad.latq", "-q"]) == 3, position
+        assert_one_error_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 8, 63, 64, 200, -129, -128, -64, -1])
+def test_truncated_latq(fails, sound, keep):
+    refuses(fails, sound[:keep], 3, "info decode verify")
+
+
+def test_surplus_bytes(fails, sound):
+    refuses(fails, sound + b"\0", 3, "info decode verify")
+
+
+@pytest.mark.parametrize("data", [b"hello", b"\x93NUMPY\x01\x00" + bytes(200), bytes(1000)])
+def test_not_a_latq_file(fails, data):
+    Path("bad.latq").write_bytes(data)
+    for verb in ("info", "verify"):
+        fails(verb, "bad.latq", code=3, says=("bad.latq", "not a latq file"))
+    fails("decode", "bad.latq", "-o", "x.npy", code=3, says=("bad.latq", "not a latq file"))
+
+
+def with_preamble(sound: bytes, **words: int) -> bytes:
+    """The file with other words in its preamble and footer, and checksums that hold."""
+    preamble = replace(Preamble.parse(sound[:PREAMBLE_SIZE], "sound"), **words)
+    footer = replace(Footer.parse(sound[-FOOTER_SIZE:], "sound"), preamble=preamble)
+    return preamble.pack() + sound[PREAMBLE_SIZE:-FOOTER_SIZE] + footer.pack()
+
+
+def test_features_and_versions_of_the_future(fails, sound):
+    refuses(fails, with_preamble(sound, must_understand=1 << 5), 4)
+    refuses(fails, with_preamble(sound, major=2), 4)
+    for words in ({"may_ignore": 1 << 9}, {"minor": 7}):
+        Path("fine.latq").write_bytes(with_preamble(sound, **words))
+        works("verify", "fine.latq")
+
+
+def test_verify_goes_on_after_a_damaged_file(sound, capsys):
+    Path("bad.latq").write_bytes(sound[:-1])
+    Path("alien.latq").write_bytes(with_preamble(sound, must_understand=1))
+    assert _run(["verify", "bad.latq", "sound.latq"]) == 3
+    out, err = capsys.readouterr()
+    assert "sound.latq: ok" in out + err
+    assert err.count(PREFIX) == 1
+    assert _run(["verify", "alien.latq", "sound.latq", "-q"]) == 4
+    assert _run(["verify", "none.latq", "sound.latq", "-q"]) == 1
+
+
+def damaged_h5(path: str) -> bytes:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", data=np.zeros((64, 64), np.float32), chunks=(8, 8), compression="gzip")
+    return Path(path).read_bytes()
+
+
+def test_truncated_inputs_of_encode(fails):
+    save("a.npy", gaussian(64, 64))
+    damaged_h5("a.h5")
+    save_file({"w": gaussian(64, 64)}, "a.safetensors")
+    for name in ("a.npy", "a.h5", "a.safetensors"):
+        whole = Path(name).read_bytes()
+        for size in (0, 5, 9, 40, 100, len(whole) // 2, len(whole) - 1):
+            Path(name).write_bytes(whole[:size])
+            fails("encode", name, "-o", "a.latq", code=1, says=(name,))
+
+
+def test_corrupt_inputs_of_encode(fails):
+    save("a.npy", gaussian(64, 64))
+    save_file({"w": gaussian(64, 64)}, "a.safetensors")
+    npy, h5, tensors = Path("a.npy").read_bytes(), damaged_h5("a.h5"), Path("a.safetensors").read_bytes()
+    position = h5.index(b"x\x5e") if b"x\x5e" in h5 else h5.index(b"x\x9c")
+    cases = {
+        "a.npy": [npy.replace(b"'shape': (64, 64)", b"'shape': (64, -4)"), npy.replace(b"{", b"["), b"\x93NUMPY" * 9],
+        "a.h5": [h5[:8] + bytes(300), h5[: position + 2] + b"\xff" * 12 + h5[position + 14 :]],
+        "a.safetensors": [
+            b"\xff" * 8 + tensors[8:],
+            tensors.replace(b'"F32"', b'"F99"'),
+            tensors.replace(b"[64,64]", b"[64,65]"),
+            tensors[:8] + b"\xff" * 20 + tensors[28:],
+        ],
+    }
+    for name, contents in cases.items():
+        for data in contents:
+            Path(name).write_bytes(data)
+            fails("encode", name, "-o", "a.latq", code=1, says=(name,))
+
+
+def test_input_of_no_known_kind(fails):
+    Path("a.txt").write_text("1 2 3\n")
+    fails("encode", "a.txt", "-o", "a.latq", code=1, says=("a.txt", ".npy", ".safetensors"))
+    Path("folder").mkdir()
+    fails("encode", "folder", "-o", "a.latq", code=1, says=("folder",))
+
+
+def test_broken_checkpoint_index(fails):
+    save_file({"w": gaussian(8, 8)}, "model-1.safetensors")
+    index = Path("model.safetensors.index.json")
+    index.write_text("{")
+    fails("encode", index, "-o", "a.latq", code=1, says=(index.name,))
+    index.write_text(json.dumps({"weight_map": {"w": "model-1.safetensors", "v": "model-2.safetensors"}}))
+    fails("encode", index, "-o", "a.latq", code=1, says=(index.name, "model-2.safetensors"))
+    index.write_text(json.dumps({"weight_map": {"w": "model-1.safetensors", "v": "model-1.safetensors"}}))
+    fails("encode", index, "-o", "a.latq", code=1, says=("model-1.safetensors", "'v'"))
+    index.write_text(json.dumps({"weight_map": {"w": "../model-1.safetensors"}}))
+    fails("encode", index, "-o", "a.latq", code=1, says=(index.name, "../model-1.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "nul\x00", "", "x" * 1100])
+def test_names_that_the_format_cannot_hold(fails, name):
+    save_file({name: gaussian(32, 32), "other": gaussian(32, 32)}, "a.safetensors")
+    fails("encode", "a.safetensors", "-o", "a.latq", code=1, says=("a.safetensors", "--tensor"))
+
+
+def test_more_dimensions_than_the_format_holds(fails):
+    save("a.npy", np.zeros((1,) * 40, np.float32))
+    fails("encode", "a.npy", "-o", "a.latq", code=1, says=("a.npy", "40"))
+
+
+# -- outputs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(capsys) -> None:
+    save("a.npy", gaussian(64, 40))
+    works("encode", "a.npy", "-o", "a.latq", "-q")
+    capsys.readouterr()
+
+
+def writing(output: str) -> list[list[str]]:
+    return [
+        ["encode", "a.npy", "-o", output],
+        ["decode", "a.latq", "-o", output],
+        ["product", "a.latq", "a.npy", "-o", output],
+    ]
+
+
+@pytest.mark.parametrize("output", ["missing/out.npy", "a.npy/out.npy", "a.latq/deep/out.h5"])
+def test_outputs_that_cannot_be_created(fails, pair, output):
+    for arguments in writing(output):
+        fails(*arguments, code=1, says=(output,))
+
+
+def test_a_directory_is_no_output(fails, pair):
+    Path("folder.npy").mkdir()
+    for arguments in writing("folder.npy"):
+        fails(*arguments, "-f", code=1, says=("folder.npy", "directory"))
+
+
+def test_existing_outputs_are_kept_without_force(fails, pair):
+    Path("out.npy").write_bytes(b"precious")
+    for arguments in writing("out.npy"):
+        fails(*arguments, code=1, says=("out.npy", "exists", "-f"))
+    works("decode", "a.latq", "-o", "out.npy", "-f")
+    assert np.load("out.npy").shape == (64, 40)
+
+
+def test_the_default_output_is_kept_without_force(fails, pair):
+    fails("encode", "a.npy", code=1, says=("a.latq", "exists", "-f"))
+
+
+def test_existing_outputs_survive_a_failure_with_force(fails, pair, sound):
+    Path("out.npy").write_bytes(b"precious")
+    bad = gaussian(64, 40)
+    bad[0, 0] = np.nan
+    fails("encode", save("bad.npy", bad), "-o", "out.npy", "-f", code=1)
+    damaged = bytearray(sound)
+    damaged[150] ^= 1
+    Path("bad.latq").write_bytes(damaged)
+    fails("decode", "bad.latq", "-o", "out.npy", "-f", code=3)
+    fails("product", "bad.latq", "a.npy", "-o", "out.npy", "-f", code=3)
+
+
+def test_an_input_is_no_output(fails, pair):
+    Path("link.npy").symlink_to("a.npy")
+    os.link("a.latq", "hard.npy")
+    with h5py.File("b.h5", "w") as file:
+        file["x"] = gaussian(64, 4)
+    for arguments in (
+        ["encode", "a.npy", "-o", "a.npy"],
+        ["encode", "a.npy", "-o", "./temporary/../a.npy"],
+        ["encode", "a.npy", "-o", "link.npy"],
+        ["encode", "b.h5:/x", "-o", "b.h5"],
+        ["decode", "a.latq", "-o", "hard.npy"],
+        ["product", "a.npy", "a.latq", "-o", "a.npy"],
+        ["product", "a.latq", "a.npy", "-o", "a.npy"],
+        ["product", "a.latq", "b.h5:/x", "-o", "b.h5"],
+    ):
+        fails(*arguments, "-f", code=1, says=(arguments[-1], "input"))
+
+
+def test_a_shard_is_no_output(fails):
+    save_file({"w": gaussian(64, 64)}, "model-1.safetensors")
+    Path("model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "model-1.safetensors"}}))
+    for source in ("model.safetensors.index.json", "."):
+        fails("encode", source, "-o", "model-1.safetensors", "-f", code=1, says=("model-1.safetensors", "input"))
+
+
+@needs_full
+def test_full_disk(fails, pair):
+    for arguments in writing(str(FULL)):
+        err = fails(*arguments, code=1 if arguments[0] == "encode" else 2)
+        assert str(FULL) in err
+    for arguments in (["encode", "a.npy", "-o", "-"], ["decode", "a.latq", "-o", "-"], ["info", "a.latq"]):
+        with FULL.open("wb") as full:
+            ended = latq(*arguments, stdout=full)
+        assert ended.returncode == 1
+        assert_one_error_line(ended.stderr.decode())
+        assert "No space left" in ended.stderr.decode()
+
+
+def test_a_full_disk_in_the_middle_of_writing(pair, tmp_path):
+    """Files may not grow beyond a limit: writing fails as on a full disk, whichever library writes."""
+    limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+    before = {**snapshot(tmp_path)}
+    for arguments in (
+        ["encode", "a.npy", "-o", "out.latq"],
+        ["decode", "a.latq", "-o", "out.npy"],
+        ["decode", "a.latq", "-o", "out.h5"],
+        ["decode", "a.latq", "-o", "out.safetensors"],
+        ["product", "a.latq", "a.npy", "-o", "out.h5"],
+    ):
+        code = (
+            f"{limited} import sys; sys.argv = {['latq', *arguments]!r}; runpy.run_module('latq', run_name='__main__')"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+        assert ended.returncode == 1, ended.stderr
+        assert_one_error_line(ended.stderr.decode())
+        assert arguments[-1] in ended.stderr.decode()
+        assert ".tmp" not in ended.stderr.decode()
+        assert snapshot(tmp_path) == before
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--bits 0", "bits"),
+        ("--bits -4", "bits"),
+        ("--bits nan", "bits"),
+        ("--bits inf", "bits"),
+        ("--bits 99", "bits"),
+        ("--bits many", "--bits"),
+        ("--axis 7", "axis"),
+        ("--axis -3", "axis"),
+        ("--axis x", "--axis"),
+        ("--seed -1", "seed"),
+        ("--seed 9223372036854775808", "seed"),
+        ("--codec zip", "--codec"),
+        ("--coding none", "--coding"),
+        ("--rotation dct", "--rotation"),
+        ("--nonfinite drop", "--nonfinite"),
+        ("--threads -1", "--threads"),
+        ("--threads 99999", "--threads"),
+        ("--frobnicate", "--frobnicate"),
+        ("surplus.npy", "surplus.npy"),
+    ],
+)
+def test_bad_options_of_encode(fails, options, says):
+    save("a.npy", gaussian(64, 40))
+    fails("encode", "a.npy", "-o", "a.latq", *options.split(), code=2, says=(says,))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("-o b.npy --columns x", "--columns"),
+        ("-o b.npy --columns 3", "--columns"),
+        ("-o b.npy --columns 1:2:3", "--columns"),
+        ("-o b.npy --columns 5:5", "columns"),
+        ("-o b.npy --columns 7:2", "columns"),
+        ("-o b.npy --columns 40:50", "columns"),
+        ("-o b.npy --dtype int8", "--dtype"),
+        ("-o b.txt", "b.txt"),
+        ("-o b", "b:"),
+        ("", "-o"),
+    ],
+)
+def test_bad_options_of_decode(fails, pair, options, says):
+    fails("decode", "a.latq", *options.split(), code=2, says=(says,))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("a.latq a.npy -o c.safetensors", "c.safetensors"),
+        ("a.latq a.npy -o c.txt", "c.txt"),
+        ("a.latq a.npy", "-o"),
+        ("a.latq -o c.npy", "B"),
+        ("a.latq a.npy -o c.npy --estimate best", "--estimate"),
+    ],
+)
+def test_bad_options_of_product(fails, pair, options, says):
+    fails("product", *options.split(), code=2, says=(says,))
+
+
+def test_lengths_that_do_not_match(fails, pair):
+    save("short.npy", gaussian(63, 5))
+    works("encode", "short.npy", "-q")
+    for a, b in (("a.latq", "short.latq"), ("a.latq", "short.npy"), ("short.npy", "a.latq"), ("short.npy", "a.npy")):
+        fails("product", a, b, "-o", "c.npy", code=2, says=(a, b, "64", "63"))
+
+
+def test_nonfinite_plain_operands_are_refused(fails, pair):
+    bad = gaussian(64, 5)
+    bad[2, 3] = np.nan
+    save("bad.npy", bad)
+    for sides in (("a.latq", "bad.npy"), ("bad.npy", "a.latq")):
+        fails("product", *sides, "-o", "c.npy", code=1, says=("bad.npy", "[2, 3]"))
+
+
+def test_a_rate_below_what_the_scales_need(fails):
+    save("a.npy", gaussian(4, 5000))
+    fails("encode", "a.npy", "-o", "a.latq", "--bits", "2", code=2, says=("a.npy", "--bits", "--axis", "--codec raw"))
+
+
+@pytest.mark.parametrize("arguments", ["", "frobnicate", "encode", "info", "verify", "--frobnicate"])
+def test_bad_command_lines(arguments):
+    ended = latq(*arguments.split(), stdout=subprocess.PIPE)
+    assert ended.returncode == 2
+    assert_one_error_line(ended.stderr.decode())
+    assert len(ended.stderr) < 200, "one line, not the whole help"
+
+
+def test_json_and_data_cannot_share_standard_output(pair):
+    for arguments in (["encode", "a.npy"], ["decode", "a.latq"], ["product", "a.latq", "a.npy"]):
+        ended = latq(*arguments, "-o", "-", "--json", stdout=subprocess.PIPE)
+        assert ended.returncode == 2
+        assert_one_error_line(ended.stderr.decode())
+        assert json.loads(ended.stdout)["ok"] is False
+
+
+# -- pipes and signals -------------------------------------------------------------------------------------------
+
+
+def test_bad_data_on_standard_input(tmp_path):
+    before = snapshot(tmp_path)
+    for arguments, data, code in (
+        (["encode", "-", "-o", "a.latq"], b"rubbish", 1),
+        (["encode", "-"], b"", 2),
+        (["decode", "-", "-o", "-"], b"rubbish", 3),
+        (["info", "-"], b"", 3),
+    ):
+        ended = latq(*arguments, input=data, stdout=subprocess.PIPE)
+        assert ended.returncode == code, ended.stderr
+        assert ended.stdout == b""
+        assert_one_error_line(ended.stderr.decode())
+        assert str(tmp_path) not in ended.stderr.decode(), "the user knows no temporary file"
+        assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("arguments", ["info a.latq", "info a.latq --json", "encode a.npy -o -", "decode a.latq -o -"])
+def test_closed_pipe(pair, tmp_path, arguments):
+    before = snapshot(tmp_path)
+    read, write = os.pipe()
+    os.close(read)
+    ended = latq(*arguments.split(), stdout=write)
+    os.close(write)
+    assert ended.returncode == 141
+    assert ended.stderr == b""
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("wait_for", ["encode", "decode"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(tmp_path, number, code, wait_for):
+    if wait_for == "encode":
+        save("big.npy", np.tile(gaussian(2048, 64), (1, 32)))
+        output, arguments = Path("out.latq"), ["encode", "big.npy", "--bits", "8"]
+    else:
+        # Zeros are small in a file and take long to come back.
+        encoded("big.latq", np.zeros((1 << 22, 4), np.float32))
+        output, arguments = Path("out.npy"), ["decode", "big.latq"]
+    output.write_bytes(b"precious")
+    before = {path.name for path in tmp_path.iterdir()}
+    command = [sys.executable, "-m", "latq", *arguments, "-o", str(output), "-f", "-j", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while not (set(os.listdir()) - before) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(os.listdir()) - before, "the temporary file shows that the work has begun"
+    time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert out == b""
+    assert_one_error_line(err.decode())
+    assert output.read_bytes() == b"precious"
+    assert {path.name for path in tmp_path.iterdir()} == before

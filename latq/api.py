@@ -44,7 +44,8 @@ def encode(
     array
         Any shape; float64, float32, float16 or bfloat16 to be quantized, anything else numeric is kept lossless.
     bits
-        Bits per entry of the whole file, 1.1 to 12; the file lands at or a little under it.
+        Bits per entry of the whole file, 1.1 to 12; the file lands at or a little under it. Arrays of a few kilobytes
+        cannot carry the container at that rate and land above.
     axis
         Contraction axis: the one that a product sums over. Vectors run along it.
     codec
@@ -135,15 +136,15 @@ def product(
     return (out, outcome) if report else out
 
 
-def operand_of(factor: Factor) -> Operand:
-    """Either side of a product."""
+def operand_of(factor: Factor, where: str = "operand") -> Operand:
+    """Either side of a product; ``where`` names it in messages."""
     if isinstance(factor, str | PathLike | bytes):
         factor = open(factor)
     if isinstance(factor, File):
         factor = factor.only()
     if isinstance(factor, Tensor):
         if isinstance(factor.codec, RawCodec):
-            return PlainOperand(MatrixView(factor, factor.shape, factor.axis))
+            return PlainOperand(MatrixView(factor, factor.shape, factor.axis), where)
         return CompressedOperand(factor)
     array = np.asarray(factor)
-    return PlainOperand(MatrixView(array, array.shape, 0))
+    return PlainOperand(MatrixView(array, array.shape, 0), where)

@@ -554,7 +554,8 @@ def test_atomic_output_appears_whole(tmp_path):
     target = tmp_path / "out"
     with atomic_output(target, force=False) as temporary:
         temporary.write_bytes(b"new")
-        assert temporary.name == f".out.{os.getpid()}.tmp"
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(f".latq.{os.getpid()}.")
         assert not target.exists()
     assert target.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["out"]

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import click
 
 from latq.container import SIGNATURE
-from latq.errors import ParameterError
+from latq.errors import LatqError, ParameterError
 from latq.sources import atomic_output
 
 STANDARD_STREAM = "-"
@@ -31,7 +31,7 @@ class Console:
     def result(self, schema: str, value: dict[str, Any]) -> None:
         """The machine-readable result."""
         if self.as_json:
-            print(json.dumps({"ok": True, "schema": f"latq.{schema}/1", **value}))
+            print(json.dumps({"ok": True, "schema": f"latq.{schema}/1", **value}, allow_nan=False))
 
     def say(self, line: str) -> None:
         """A line for people."""
@@ -96,20 +96,41 @@ def tensor_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def output_path(target: str, *, force: bool, inputs: Sequence[str]) -> Iterator[Path]:
+def output_path(target: str, console: Console, *, force: bool, inputs: Sequence[str]) -> Iterator[Path]:
     """A path to write to: what lands there becomes ``target`` at the end, or goes to standard output for "-"."""
     if target != STANDARD_STREAM:
-        with atomic_output(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM]) as path:
+        files = [i for i in inputs if i != STANDARD_STREAM]
+        with atomic_output(target, force=force, inputs=files) as path, _named(path, target):
             yield path
         return
-    if sys.stdout.isatty() and not force:
-        raise ParameterError("will not write binary data to a terminal; redirect it, or use -f")
+    _check_standard_output(console, force)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "out")
-        yield path
+        with _named(path, "standard output"):
+            yield path
         with path.open("rb") as stream:
             shutil.copyfileobj(stream, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
+
+
+@contextmanager
+def output_stream(target: str, console: Console, *, force: bool, inputs: Sequence[str]) -> Iterator[BinaryIO]:
+    """A stream to write once from front to back: a pipe is written straight, a file appears at the end."""
+    if target == STANDARD_STREAM:
+        _check_standard_output(console, force)
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    files = [i for i in inputs if i != STANDARD_STREAM]
+    with atomic_output(target, force=force, inputs=files) as path, path.open("wb") as stream:
+        yield stream
+
+
+def _check_standard_output(console: Console, force: bool) -> None:
+    if console.as_json:
+        raise ParameterError("--json and data cannot both go to standard output; name a file with -o")
+    if sys.stdout.isatty() and not force:
+        raise ParameterError("will not write binary data to a terminal; redirect it, or use -f")
 
 
 @contextmanager
@@ -122,23 +143,18 @@ def input_path(source: str) -> Iterator[str]:
         path = Path(directory, "stdin")
         with path.open("wb") as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)
-        yield str(path)
+        with _named(path, "standard input"):
+            yield str(path)
 
 
 @contextmanager
-def output_stream(target: str, *, force: bool, inputs: Sequence[str]) -> Iterator[BinaryIO]:
-    """A stream to write once from front to back: a pipe is written straight, a file appears at the end."""
-    if target == STANDARD_STREAM:
-        if sys.stdout.isatty() and not force:
-            raise ParameterError("will not write binary data to a terminal; redirect it, or use -f")
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with (
-        atomic_output(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM]) as path,
-        path.open("wb") as stream,
-    ):
-        yield stream
+def _named(path: Path, shown: str) -> Iterator[None]:
+    """Name a temporary path by what it stands for in messages."""
+    try:
+        yield
+    except LatqError as error:
+        error.args = (str(error).replace(str(path), shown),)
+        raise
 
 
 def is_latq(path: str) -> bool:

@@ -20,7 +20,7 @@ from latq.cli.common import (
 from latq.errors import InputError, ParameterError
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.metadata import QUANTIZABLE
-from latq.sources import DTYPES, Kind, TensorSpec, kind_of, open_sink
+from latq.sources import Kind, TensorSpec, kind_of, open_sink
 
 EXAMPLES = """\b
 Examples:
@@ -74,15 +74,17 @@ def command(
         chosen = choose(opened, tensors)
         specs = [_spec(opened[name], columns, dtype) for name in chosen]
         _check_kind(output, kind, chosen)
+        if columns is not None and len(chosen) != 1:
+            raise ParameterError(f"{file}: --columns takes one tensor, not {len(chosen)}; choose with --tensor")
         extras = dict(opened.metadata.extras)
         total = sum(opened[name].size for name in chosen)
         with (
-            output_path(output, force=force, inputs=[file]) as temporary,
+            output_path(output, console, force=force, inputs=[file]) as temporary,
             console.progress("decoding", total) as progress,
             open_sink(temporary, kind, specs, extras) as sink,
         ):
             for warning in sink.warnings:
-                console.warn(warning)
+                console.warn(warning.replace(str(temporary), output))
             for spec in specs:
                 tensor = opened[spec.name]
                 target = sink.target(spec.name)
@@ -129,10 +131,9 @@ def _decode_columns(tensor: Tensor, columns: slice, target: Any) -> None:
     """Vectors as columns, or as rows where the contraction axis is the last of the original array."""
     start, stop, _ = columns.indices(tensor.m)
     last = tensor.ndim > 1 and tensor.axis == tensor.ndim - 1
-    dtype = np.dtype(target.dtype) if tensor.entry.dtype in QUANTIZABLE else DTYPES[tensor.entry.dtype]
     step = max(1, (1 << 22) // max(tensor.n, 1))
     for v0 in range(start, stop, step):
         v1 = min(v0 + step, stop)
-        block = tensor.vectors(v0, v1).astype(dtype, copy=False)
+        block = tensor.vectors(v0, v1, dtype=np.dtype(target.dtype))
         place = slice(v0 - start, v1 - start)
         target[(place, slice(0, tensor.n)) if last else (slice(0, tensor.n), place)] = block if last else block.T

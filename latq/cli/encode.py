@@ -64,6 +64,7 @@ def command(
     small to gain are kept lossless.
     """
     console = Console(as_json, quiet, verbose)
+    parameters = EncodeOptions(**options)
     target = output or _default_output(source)
     started = time.monotonic()
     with input_path(source) as path, open_source(path, tensors=tensors) as arrays:
@@ -71,10 +72,10 @@ def command(
             console.warn(warning)
         total = sum(_entries(arrays))
         with (
-            output_stream(target, force=force, inputs=[source]) as stream,
+            output_stream(target, console, force=force, inputs=[source, *arrays.files]) as stream,
             console.progress("encoding", total) as progress,
         ):
-            report = encode_source(arrays, source, stream, EncodeOptions(**options), progress)
+            report = encode_source(arrays, _shown(source), stream, parameters, progress)
         original = sum(t.array.dtype.itemsize * n for t, n in zip(arrays.tensors, _entries(arrays), strict=True))
     _summarize(console, report, target, original, total, time.monotonic() - started)
 
@@ -86,6 +87,10 @@ def _default_output(source: str) -> str:
     name = path.name.removesuffix(".index.json")
     stem = Path(name).stem if not path.is_dir() else name
     return str(path.with_name(f"{stem}.{dataset.strip('/').replace('/', '.')}.latq" if dataset else f"{stem}.latq"))
+
+
+def _shown(source: str) -> str:
+    return "standard input" if source == STANDARD_STREAM else source
 
 
 def _entries(source: Source) -> list[int]:

@@ -29,6 +29,7 @@ def command(file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
 def _print(d: dict[str, Any]) -> None:
     from rich.console import Console as Terminal
     from rich.table import Table
+    from rich.text import Text
 
     major, minor = d["format"]
     click.echo(f"{d['file']}: format {major}.{minor}, from {d['kind']}, {human_bytes(d['bytes'])}")
@@ -36,15 +37,17 @@ def _print(d: dict[str, Any]) -> None:
         parts = ", ".join(f"{k.replace('_', ' ')} {8 * v / d['entries']:.4f}" for k, v in d["bytes_by_part"].items())
         click.echo(f"{d['entries']} entries at {d['bits_per_entry']:.4f} bits each: {parts}")
     table = Table(box=None, pad_edge=False)
-    table.add_column("tensor", overflow="fold")
+    table.add_column("tensor", overflow="fold", min_width=12)
     for heading in ("shape", "dtype", "codec", "bits", "rel. error", "bits lost", "product e^2", "limit"):
         table.add_column(heading, justify="right", no_wrap=True)
     for t in d["tensors"]:
-        table.add_row(*_row(t))
+        table.add_row(*map(Text, _row(t)))
     terminal = Terminal()
     if not terminal.is_terminal:
         terminal.width = 200
-    terminal.print(table, markup=False)
+    with terminal.capture() as capture:
+        terminal.print(table)
+    click.echo(capture.get(), nl=False)
 
 
 def _row(t: dict[str, Any]) -> list[str]:

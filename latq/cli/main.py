@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from errno import ENOSPC
 from types import FrameType
 from typing import NoReturn
 
@@ -43,7 +44,7 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_Verbs, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", message="latq %(version)s (format 1.0)")
 def cli() -> None:
     """Compress matrices for multiplication.
@@ -55,43 +56,58 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code:
+        # All is closed and removed by now, and HDF5 would crash in its clean-up after a file that it could not finish.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(0)
 
 
-def _run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every failure is one line on standard error."""
     as_json = "--json" in arguments
     try:
-        result = cli.main(arguments, prog_name="latq", standalone_mode=False)
+        # Not cli.main(): that would handle closed pipes and Ctrl-C in its own way.
+        with cli.make_context("latq", list(arguments)) as context:
+            result = cli.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", EXIT_INTERRUPTED, False)
+        return _fail("interrupted", EXIT_INTERRUPTED, as_json, "Interrupted")
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} -h" if error.ctx else ""
         return _fail(error.format_message().rstrip(".") + hint, 2, as_json)
     except LatqError as error:
         return _fail(str(error), error.exit_code, as_json, type(error).__name__)
     except BrokenPipeError:
-        # Nobody reads: keep Python from complaining again when it flushes at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_standard_output()
         return EXIT_PIPE
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{place}{error.strerror or error}", 1, as_json)
+        place = f"{error.filename}: " if error.filename else "standard output: " if error.errno == ENOSPC else ""
+        return _fail(f"{place}{error.strerror or error}", 1, as_json, "OSError")
     except MemoryError:
-        return _fail("out of memory; choose fewer columns or tensors", 1, as_json)
+        return _fail("out of memory; choose fewer columns or tensors", 1, as_json, "MemoryError")
 
 
 def _fail(message: str, code: int, as_json: bool, kind: str = "UsageError") -> int:
     """One line on standard error; the same as an object on standard output for ``--json``."""
     line = " ".join(message.split())
-    if as_json:
-        print(json.dumps({"ok": False, "error": {"code": code, "class": kind, "message": line}}))
     print(f"latq: error: {line}", file=sys.stderr)
+    if as_json:
+        try:
+            print(json.dumps({"ok": False, "error": {"code": code, "class": kind, "message": line}}), flush=True)
+        except OSError:
+            _forget_standard_output()
     return code
+
+
+def _forget_standard_output() -> None:
+    """Nobody reads it, or it is full: keep Python from complaining again when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

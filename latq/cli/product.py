@@ -1,7 +1,7 @@
 """latq product."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -29,6 +29,8 @@ Examples:
 )
 @click.option("--tensor-a", metavar="NAME", help="Tensor of A, if it holds several.")
 @click.option("--tensor-b", metavar="NAME", help="Tensor of B, if it holds several.")
+@click.option("--axis-a", type=int, help="Contraction axis of a plain A [default: the one that encode would take].")
+@click.option("--axis-b", type=int, help="Contraction axis of a plain B.")
 @click.option(
     "--estimate", type=click.Choice(["unbiased", "shrunk"]), default="unbiased", show_default=True,
     help="Right on average in every entry, or least expected Frobenius error.",
@@ -37,24 +39,27 @@ Examples:
 @threads_option
 @console_options
 def command(
-    a: str, b: str, output: str, tensor_a: str | None, tensor_b: str | None, estimate: Estimate, force: bool,
+    a: str, b: str, output: str, tensor_a: str | None, tensor_b: str | None, axis_a: int | None, axis_b: int | None,
+    estimate: Estimate, force: bool,
     threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Estimate A^T B, summed over the contraction axes, without decoding the operands in full.
 
-    Either side may also be a plain .npy, .h5 or .safetensors file; its contraction axis is the one that encode would
-    take. The summary predicts the error from the two files alone.
+    Either side may also be a plain .npy, .h5 or .safetensors file. The summary predicts the error of the estimate.
     """
     console = Console(as_json, quiet, verbose)
     kind = "npy" if output == "-" else kind_of(output)
     if kind not in ("npy", "h5"):
         raise ParameterError(f"{output}: the output must end in .npy or .h5")
-    with _operand(a, tensor_a) as (left, rate_a), _operand(b, tensor_b) as (right, rate_b):
+    with (
+        _operand(a, "a", tensor_a, axis_a) as (left, rate_a, files_a),
+        _operand(b, "b", tensor_b, axis_b) as (right, rate_b, files_b),
+    ):
         if left.n != right.n:
             raise ParameterError(f"{a} has vectors of {left.n} entries, {b} of {right.n}; choose tensors that agree")
         spec = TensorSpec("data", (left.m, right.m), "float32")
         with (
-            output_path(output, force=force, inputs=[a, b]) as temporary,
+            output_path(output, console, force=force, inputs=[a, b, *files_a, *files_b]) as temporary,
             console.progress("multiplying", left.m * right.m) as progress,
             open_sink(temporary, kind, [spec]) as sink,
         ):
@@ -82,17 +87,29 @@ def command(
 
 
 @contextmanager
-def _operand(spec: str, tensor: str | None) -> Iterator[tuple[Operand, float]]:
-    """One side of the product and its bits per entry (infinite for a plain array)."""
+def _operand(
+    spec: str, side: str, tensor: str | None, axis: int | None
+) -> Iterator[tuple[Operand, float, Sequence[str]]]:
+    """One side of the product, its bits per entry (infinite for a plain array), and the files that it reads."""
     if is_latq(spec):
+        if axis is not None:
+            raise ParameterError(f"{spec}: encode fixed the axis of a compressed operand; drop --axis-{side}")
         with api.open(spec) as file:
+            if tensor is None:
+                _check_single(spec, side, list(file))
             chosen = file[tensor] if tensor is not None else file.only()
-            operand = api.operand_of(chosen)
-            yield operand, math.inf if isinstance(operand, PlainOperand) else chosen.bits_per_entry
+            operand = api.operand_of(chosen, f"{spec}: tensor {chosen.name!r}")
+            yield operand, math.inf if isinstance(operand, PlainOperand) else chosen.bits_per_entry, [spec]
         return
     with open_source(spec, tensors=[tensor] if tensor is not None else []) as source:
-        if len(source.tensors) != 1:
-            names = ", ".join(t.name for t in source.tensors[:8])
-            raise ParameterError(f"{spec}: holds {len(source.tensors)} tensors; name one of: {names}")
+        _check_single(spec, side, [t.name for t in source.tensors])
         found = source.tensors[0]
-        yield PlainOperand(MatrixView(found.array, found.shape, source.default_axis)), math.inf
+        axis = source.default_axis if axis is None else axis
+        view = MatrixView(found.array, found.shape, axis)
+        yield PlainOperand(view, f"{spec}: tensor {found.name!r}"), math.inf, source.files
+
+
+def _check_single(spec: str, side: str, names: Sequence[str]) -> None:
+    if len(names) != 1:
+        some = ", ".join(names[:8]) or "none"
+        raise ParameterError(f"{spec}: holds {len(names)} tensors; choose with --tensor-{side}: {some}")

@@ -21,31 +21,36 @@ def command(files: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -
     """
     console = Console(as_json, quiet, verbose)
     results = [_verify(file, console) for file in files]
-    codes: list[int] = [r["code"] for r in results]
-    console.result("verify", {"ok": not any(codes), "files": results})
-    return max(codes)
+    worst = max(results, key=lambda r: int(r["code"]))
+    failed = {"error": {key: worst[key] for key in ("code", "class", "message")}} if worst["code"] else {}
+    console.result("verify", {"ok": not failed, **failed, "files": results})
+    return int(worst["code"])
 
 
 def _verify(file: str, console: Console) -> dict[str, Any]:
     damaged: list[dict[str, Any]] = []
-    error, code = None, 0
+    failure: LatqError | None = None
     try:
         with input_path(file) as path, api.open(path) as opened, console.progress(file, opened.size) as progress:
             for record, problem in opened.reader.damage():
                 progress(record.payload_len)
                 if problem is not None:
                     damaged.append(_place(opened, record.tensor, record.chunk, problem))
-    except LatqError as failure:
-        error, code = str(failure), failure.exit_code
-    for place in damaged:
-        print(f"latq: error: {place['message']}", file=sys.stderr)
-    if error is not None:
-        print(f"latq: error: {error}", file=sys.stderr)
-    if damaged:
-        code = CorruptError.exit_code
-    if code == 0:
+    except LatqError as error:
+        failure = error
+    messages = [place["message"] for place in damaged] + ([str(failure)] if failure else [])
+    for message in messages:
+        print(f"latq: error: {message}", file=sys.stderr)
+    if not messages:
         console.say(f"{file}: ok")
-    return {"file": file, "code": code, "error": error, "damaged": damaged}
+    kind = CorruptError if damaged else type(failure)
+    return {
+        "file": file,
+        "code": kind.exit_code if issubclass(kind, LatqError) else 0,
+        "class": kind.__name__ if messages else None,
+        "message": messages[0] if messages else None,
+        "damaged": damaged,
+    }
 
 
 def _place(file: File, number: int, chunk: int, problem: str) -> dict[str, Any]:

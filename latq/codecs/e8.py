@@ -98,6 +98,8 @@ def _choose_scales(errors: F32, budget: int) -> npt.NDArray[np.uint8]:
     scales fall out of use, so a ladder of prices is tried (on every so many blocks) and the best refined.
     """
     scales, count = errors.shape
+    totals = [_total(row) for row in errors]
+    single = min(range(scales), key=totals.__getitem__)
     sample = errors[:, :: max(1, count // _SAMPLE)]
     sample_budget = budget * sample.shape[1] // count
     price = _total(sample.min(axis=0)) / sample.shape[1] / 64
@@ -114,9 +116,10 @@ def _choose_scales(errors: F32, budget: int) -> npt.NDArray[np.uint8]:
     for _ in range(40):
         index = _cheapest(errors, high * choice.lengths)
         if _index_size(index, scales) <= budget:
-            return index
+            better = _total(np.take_along_axis(errors, index[None].astype(np.intp), axis=0)[0]) < totals[single]
+            return index if better else np.full(count, single, np.uint8)
         high *= 1.05
-    return np.full(count, min(range(scales), key=lambda j: _total(errors[j])), np.uint8)
+    return np.full(count, single, np.uint8)
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,9 @@ _SCALES = {2: (15, 18, 22, 26, 31, 37, 46, 72), 4: (15, 17, 20, 23, 26, 30, 36, 
 
 # (bits per entry allowed for scale indices, what they gain less what the code loses: bits), by smallest q it holds for.
 _GAINS = {
-    2: ((0.0, -0.9), (0.08, -0.50), (0.14, -0.20), (0.17, -0.13), (0.25, -0.10)),
-    4: (
-        (0.0, -1.2),
-        (0.04, -0.60),
-        (0.08, -0.29),
-        (0.12, -0.24),
-        (0.16, -0.19),
-        (0.19, -0.09),
-        (0.23, -0.035),
-        (0.30, 0.015),
-    ),
+    2: ((0.0, -0.55), (0.08, -0.40), (0.14, -0.20), (0.17, -0.13), (0.25, -0.10)),
+    4: ((0.0, -0.5), (0.04, -0.32), (0.08, -0.26), (0.12, -0.23), (0.16, -0.19), (0.19, -0.09), (0.3, 0.015)),
+    10: ((0.0, -0.7), (0.08, -0.35), (0.12, -0.24), (0.16, -0.19), (0.19, -0.09), (0.23, -0.035), (0.3, 0.015)),
 }
 
 
@@ -36,7 +28,7 @@ def scales_for(q: int) -> tuple[int, ...]:
 
 def index_gain(q: int, index_bits: float) -> float:
     """Effective bits per entry beyond log2(q) on N(0, 1) when ``index_bits`` may be spent on scale indices."""
-    gains = _GAINS[2 if q < 4 else 4]
+    gains = _GAINS[max(k for k in _GAINS if k <= q)]
     for (r0, g0), (r1, g1) in pairwise(gains):
         if index_bits < r1:
             return g0 + (g1 - g0) * (index_bits - r0) / (r1 - r0)

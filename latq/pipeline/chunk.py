@@ -8,6 +8,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -131,6 +132,15 @@ def to_dtype(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
     if dtype not in (np.float64, np.float32):
         x = _clamped(x, np.dtype(np.float32)).astype(np.float64)
     return _clamped(x, dtype)
+
+
+def narrowed(x: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Convert lossless values: finite ones are clamped to the finite range of ``dtype``, others stay what they are."""
+    if x.dtype == dtype:
+        return x
+    wide = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return np.where(np.isfinite(wide), to_dtype(wide, dtype), wide.astype(dtype))
 
 
 def _clamped(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:

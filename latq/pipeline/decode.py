@@ -10,7 +10,7 @@ import zstandard
 
 from latq.container import ByteSource, ChunkRecord, ContainerReader, container_overhead
 from latq.errors import CorruptError, InputError, LatqError
-from latq.pipeline.chunk import RotatedChunk, decode_chunk, reconstruct, to_dtype
+from latq.pipeline.chunk import RotatedChunk, decode_chunk, narrowed, reconstruct, to_dtype
 from latq.pipeline.metadata import (
     Codec,
     E8Codec,
@@ -73,14 +73,14 @@ class Tensor:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of its chunks with their frames; of the whole file where it is the only tensor."""
-        if len(self._file) == 1:
-            return self._file.size
+        """Bytes of its chunks with their frames and index records."""
         return sum(record.payload_len + container_overhead(record.payload_len) for record in self.records)
 
     @property
     def bits_per_entry(self) -> float:
-        return 8 * self.stored_bytes / self.size if self.size else 0.0
+        """Of the whole file where it is the only tensor."""
+        size = self._file.size if len(self._file) == 1 else self.stored_bytes
+        return 8 * size / self.size if self.size else 0.0
 
     @property
     def tiling(self) -> Tiling:
@@ -101,7 +101,8 @@ class Tensor:
     def __getitem__(self, key: Any) -> Array:
         """Basic indexing: integers, slices and ``...``."""
         bounds, finish = _basic_index(key, self.shape)
-        return self._box(bounds)[finish]
+        found: Array = self._box(bounds)[finish]
+        return found
 
     def decode(self, threads: int = 1) -> Array:
         """The whole tensor, least-squares reconstruction, in its original shape and dtype."""
@@ -119,7 +120,7 @@ class Tensor:
                 position = 0
                 for box in boxes(self.shape, start, start + piece.size):
                     block = target[box]
-                    target[box] = piece[position : position + block.size].astype(dtype, copy=False).reshape(block.shape)
+                    target[box] = narrowed(piece[position : position + block.size], dtype).reshape(block.shape)
                     position += block.size
                 progress(piece.size)
             return
@@ -128,12 +129,15 @@ class Tensor:
             view.write(tile.v0, tile.v1, tile.e0, tile.e1, block)
             progress(tile.entries)
 
-    def vectors(self, v0: int, v1: int, e0: int = 0, e1: int | None = None) -> Array:
-        """Entries [e0, e1) of vectors [v0, v1) as rows, in the tensor's dtype."""
+    def vectors(
+        self, v0: int, v1: int, e0: int = 0, e1: int | None = None, dtype: np.dtype[Any] | None = None
+    ) -> Array:
+        """Entries [e0, e1) of vectors [v0, v1) as rows, in the tensor's dtype or another float one."""
         e1 = self.n if e1 is None else e1
+        dtype = dtype or self.dtype
         if isinstance(self.codec, RawCodec):
-            return MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1)
-        return self._rows(np.arange(v0, v1), e0, e1)
+            return narrowed(MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1), dtype)
+        return self._rows(np.arange(v0, v1), e0, e1, dtype)
 
     def rotated(self, chunk: int) -> RotatedChunk:
         """Integers, scales and means of one e8 chunk: what the product works on."""
@@ -162,19 +166,19 @@ class Tensor:
         starts = np.array([start for start, _ in others]).reshape(-1, 1)
         dims = [s for i, s in enumerate(self.shape) if i != self.axis]
         flat = np.ravel_multi_index(tuple(grid + starts), dims) if others else np.zeros(1, np.intp)
-        rows = self._rows(flat, *bounds[self.axis])
+        rows = self._rows(flat, *bounds[self.axis], self.dtype)
         return np.moveaxis(rows.reshape([stop - start for start, stop in others] + [rows.shape[1]]), -1, self.axis)
 
-    def _rows(self, vectors: npt.NDArray[np.intp], e0: int, e1: int) -> Array:
+    def _rows(self, vectors: npt.NDArray[np.intp], e0: int, e1: int, dtype: np.dtype[Any]) -> Array:
         """Chosen vectors (ascending), entries [e0, e1)."""
         tiling = self.tiling
-        out = np.empty((vectors.size, e1 - e0), self.dtype)
+        out = np.empty((vectors.size, e1 - e0), dtype)
         if out.size == 0:
             return out
         runs = vectors // tiling.chunk_vectors
         for group in range(e0 // tiling.group, -(-e1 // tiling.group)):
             for run in np.unique(runs).tolist():
-                tile, block = self._tile(group * tiling.runs + run, self.dtype)
+                tile, block = self._tile(group * tiling.runs + run, dtype)
                 mine = np.flatnonzero(runs == run)
                 start, stop = max(e0, tile.e0), min(e1, tile.e1)
                 out[mine, start - e0 : stop - e0] = block[vectors[mine] - tile.v0, start - tile.e0 : stop - tile.e0]
@@ -223,13 +227,13 @@ class File(Mapping[str, Tensor]):
     """An open file: a mapping from names to lazy tensors, in the order of the file. Use as a context manager."""
 
     def __init__(self, source: ByteSource) -> None:
-        self.reader = ContainerReader(source)
-        self.name = self.reader.name
+        self.name = source.name
         try:
+            self.reader = ContainerReader(source)
             self.metadata = Metadata.parse(self.reader.metadata, self.name)
             self._check_chunks()
         except LatqError:
-            self.reader.close()
+            source.close()
             raise
         self._tensors = {entry.name: Tensor(self, i) for i, entry in enumerate(self.metadata.tensors)}
 

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from latq.container import ContainerWriter
+from latq.container import MAX_METADATA, ContainerWriter, dump_canonical
 from latq.errors import InputError, ParameterError
 from latq.kernels.reference import tree_sum
 from latq.pipeline.chunk import Energies, encode_chunk
 from latq.pipeline.metadata import (
     MAX_GROUP,
+    MAX_TENSORS,
     QUANTIZABLE,
     Codec,
     E8Codec,
@@ -25,13 +26,16 @@ from latq.pipeline.metadata import (
     chunk_count,
     matrix_shape,
     significant,
+    unfit,
 )
-from latq.pipeline.plan import CHUNK_ENTRIES, Plan, check_bits, plan_e8
+from latq.pipeline.plan import CHUNK_ENTRIES, F32_DYNAMIC_RANGE, Plan, check_bits, plan_e8
 from latq.pipeline.pool import ordered_map
 from latq.sources import Kind, MatrixView, Source, SourceTensor, boxes
 from latq.transforms.rotation import Rotation
 
 RAW_CHUNK_ENTRIES = 1 << 20
+# Entries read from a source at a time.
+PANEL_ENTRIES = 1 << 24
 ZSTD_LEVEL = 3
 # zstd must save this share of a tensor's first chunk to be used.
 ZSTD_GAIN = 0.05
@@ -39,6 +43,7 @@ ZSTD_GAIN = 0.05
 ROUNDING = 1e-12
 # The squares of smaller float64 values underflow.
 SMALLEST_PEAK = 1e-120
+LARGEST = float(np.finfo(np.float32).max)
 # Preamble, footer, and headers and padding of metadata and index.
 CONTAINER_BYTES = 384
 
@@ -104,6 +109,7 @@ def encode_source(
 
     Raises InputError for a tensor that cannot be coded, ParameterError for an axis or a rate that does not fit it.
     """
+    _check_source(source, where)
     writer = ContainerWriter(stream)
     codecs: dict[Codec, int] = {}
     entries: list[TensorEntry] = []
@@ -134,6 +140,18 @@ def source_of(arrays: Mapping[str, npt.NDArray[Any]], kind: Kind = "npy", axis: 
     return Source(kind, tensors, axis)
 
 
+def _check_source(source: Source, where: str) -> None:
+    """Refuse what no reader would accept, before anything is written."""
+    if len(source.tensors) > MAX_TENSORS:
+        raise InputError(f"{where}: {len(source.tensors)} tensors, more than {MAX_TENSORS}; choose with --tensor")
+    for tensor in source.tensors:
+        if reason := unfit(tensor.name, tensor.shape):
+            raise InputError(f"{where}: tensor {tensor.name!r}: {reason}; choose others with --tensor")
+    # Tensors take their part of the metadata too.
+    if len(dump_canonical(source.extras)) + 1024 * len(source.tensors) > MAX_METADATA:
+        raise InputError(f"{where}: its attributes are larger than a file can hold; choose fewer with --tensor")
+
+
 # --- decisions ----------------------------------------------------------------------------------------------------
 
 
@@ -142,10 +160,12 @@ def _decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpt
     ndim = max(len(tensor.shape), 1)
     axis = source.default_axis if options.axis is None else options.axis
     place = f"{where}: tensor {tensor.name!r}"
-    if not -ndim <= axis < ndim:
-        raise ParameterError(f"{place} has {ndim} dimensions; --axis {axis} is out of range")
-    axis %= ndim
     why = _lossless_reason(tensor, source, options)
+    if not -ndim <= axis < ndim:
+        if why is None:
+            raise ParameterError(f"{place} has {ndim} dimensions; --axis {axis} is out of range")
+        axis = -1
+    axis %= ndim
     if why is None:
         why, plan = _plan_tensor(tensor, axis, place, options)
         if plan is not None:
@@ -176,10 +196,12 @@ def _plan_tensor(tensor: SourceTensor, axis: int, place: str, options: EncodeOpt
             position = ", ".join(str(int(i)) for i in found.nonfinite)
             raise InputError(f"{place} is not finite, first at [{position}]; clean it or use --nonfinite raw")
         return "not finite", None
-    if found.peak > float(np.finfo(np.float32).max):
+    if found.peak > LARGEST:
         raise InputError(f"{place} has values up to {found.peak:.3g}, beyond float32; rescale it or use --codec raw")
     if 0 < found.peak < SMALLEST_PEAK:
         return f"no value above {found.peak:.3g}", None
+    if found.dynamic_range > F32_DYNAMIC_RANGE:
+        return f"vectors differ in size by a factor of {found.dynamic_range:.1g}", None
     group = min(n, MAX_GROUP)
     centre = options.centre if options.centre is not None else found.energy * group > found.centred * (group + 64)
     fixed_bytes = CONTAINER_BYTES + 2 * len(tensor.name.encode()) + 480
@@ -232,6 +254,8 @@ def _scan(tensor: SourceTensor, axis: int) -> _Scan:
             bad.extend(_positions(tensor.shape, axis, tile, ~finite))
             continue
         peak = max(peak, float(np.abs(wide).max()))
+        if peak > LARGEST:
+            continue
         sums, squares = tree_sum(wide), tree_sum(wide * wide)
         spread = squares - sums * sums / tile.length
         varied = spread > squares * ROUNDING
@@ -314,9 +338,14 @@ def _write_e8(
 
 
 def _blocks(view: MatrixView, tiling: Tiling) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
-    for chunk in range(tiling.count):
-        tile = tiling.tile(chunk)
-        yield tile, view.read(tile.v0, tile.v1, tile.e0, tile.e1)
+    """Chunks in order, read several at a time: sources that store rows dislike narrow columns."""
+    together = max(1, PANEL_ENTRIES // (tiling.group * tiling.chunk_vectors))
+    for group in range(tiling.groups):
+        for first in range(group * tiling.runs, (group + 1) * tiling.runs, together):
+            tiles = [tiling.tile(chunk) for chunk in range(first, min(first + together, (group + 1) * tiling.runs))]
+            panel = view.read(tiles[0].v0, tiles[-1].v1, tiles[0].e0, tiles[0].e1)
+            for tile in tiles:
+                yield tile, panel[tile.v0 - tiles[0].v0 : tile.v1 - tiles[0].v0]
 
 
 def _raw_pieces(tensor: SourceTensor, codec: RawCodec) -> Iterator[bytes]:

@@ -209,14 +209,25 @@ def _check_codec(codec: Codec, where: str) -> None:
         raise CorruptError(f"{where}: metadata: chunks of more than {MAX_CHUNK_ENTRIES} entries")
 
 
+def unfit(name: str, shape: Sequence[int]) -> str | None:
+    """Why the format cannot hold a tensor of this name and shape, or None."""
+    if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+        return f"a name must have 1 to {MAX_NAME_BYTES} bytes"
+    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+        return "its name holds control characters"
+    if len(shape) > MAX_DIMENSIONS:
+        return f"{len(shape)} dimensions, more than {MAX_DIMENSIONS}"
+    if prod(shape) > MAX_ENTRIES:
+        return f"{prod(shape)} entries, more than {MAX_ENTRIES}"
+    return None
+
+
 def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
     where = f"{where}: tensor {entry.name!r}"
-    if not 0 < len(entry.name.encode()) <= MAX_NAME_BYTES or any(ord(c) < 32 or ord(c) == 127 for c in entry.name):
-        raise CorruptError(f"{where}: unusable name")
+    if reason := unfit(entry.name, entry.shape):
+        raise CorruptError(f"{where}: {reason}")
     if entry.dtype not in DTYPES:
         raise UnsupportedError(f"{where}: unknown dtype {entry.dtype!r}; update latq")
-    if entry.size > MAX_ENTRIES:
-        raise CorruptError(f"{where}: {entry.size} entries, more than the format allows")
     if entry.codec >= len(codecs):
         raise CorruptError(f"{where}: refers to codec {entry.codec} of {len(codecs)}")
     if entry.axis >= max(len(entry.shape), 1):

@@ -18,6 +18,7 @@ VECTOR_ALIGNMENT_FROM = 2048
 WIDE_SCALES_FROM = 9.0
 # Scales are about rms * UNIT / q, and float16 is at full precision down to 2^-29 of the largest entry.
 F16_DYNAMIC_RANGE = 2.0**29 * e8_design.UNIT / 2**10
+F32_DYNAMIC_RANGE = 2.0**120
 # What the container itself takes is charged to the rate up to this share: a tiny tensor could pay nothing else.
 MAX_CONTAINER_SHARE = 0.05
 
@@ -73,7 +74,7 @@ def plan_e8(
         if spare < 0:
             continue
         budgets = tuple(s + spare * count // (n * m) for s, count in zip(smallest, entries, strict=True))
-        value = digits * 8 / (n * m) + e8_design.index_gain(q, left * 8 / (n * m))
+        value = digits * 8 / (n * m) + e8_design.index_gain(q, spare * 8 / (n * m))
         if best is None or value > best[0]:
             best = value, Plan(codec, budgets, digits + side + sum(budgets))
     return best[1] if best else None

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from latq.errors import InputError
 from latq.pipeline.chunk import RotatedChunk, reconstruct
 from latq.pipeline.decode import Tensor
 from latq.pipeline.metadata import MAX_GROUP, E8Codec
@@ -16,6 +17,9 @@ from latq.transforms.rotation import Rotation, rotate, unrotate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Frame:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        return [(e, min(e + self.group, self.n)) for e in range(0, self.n, self.group)]
+        return [(e, min(e + self.group, self.n)) for e in range(0, self.n, max(self.group, 1))]
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ class Operand(ABC):
 class PlainOperand(Operand):
     """An array in original coordinates, exact or decoded."""
 
-    def __init__(self, view: MatrixView) -> None:
-        self._view = view
+    def __init__(self, view: MatrixView, where: str = "operand") -> None:
+        self._view, self._where = view, where
         self.n, self.m = view.n, view.m
 
     @property
@@ -98,7 +102,11 @@ class PlainOperand(Operand):
         return Panel(rotate(x, frame.rotation, frame.seed), None)
 
     def entries(self, v0: int, v1: int, e0: int, e1: int) -> npt.NDArray[np.floating]:
-        return self._view.read(v0, v1, e0, e1)
+        """Entries [e0, e1) of vectors [v0, v1); InputError if one is not finite in float32."""
+        x = self._view.read(v0, v1, e0, e1)
+        if x.size and not np.abs(x, dtype=np.float64, casting="unsafe").max() <= _LARGEST:
+            raise InputError(f"{self._where} holds NaN, infinity or values beyond float32; clean or rescale it")
+        return x
 
     @cached_property
     def energy(self) -> float:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def _check(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None
 
 def _reserve(target: Path, shown: str) -> Path:
     """Create the temporary file; being the first write to the directory, this also tells whether it may be written."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".latq.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         # Exclusive, so that neither another writer's file nor a planted link is ever opened.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

@@ -102,13 +102,17 @@ class _Closing:
 
 @dataclass
 class Source(_Closing):
-    """The arrays of one input, sorted by name, and in ``extras`` what else its container holds (JSON-able)."""
+    """The arrays of one input, sorted by name, and in ``extras`` what else its container holds (JSON-able).
+
+    ``files`` are the paths that are read: none of them may be an output.
+    """
 
     kind: Kind
     tensors: list[SourceTensor]
     default_axis: int
     extras: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -69,7 +69,7 @@ def open_h5(path: Path, globs: Sequence[str] = ()) -> Source:
             *_warning(path, "attributes dropped, their type cannot be kept", dropped),
         ]
         close = stack.pop_all().close
-    return Source("h5", tensors, 0, {"attributes": attributes, "groups": groups}, warnings, on_close=close)
+    return Source("h5", tensors, 0, {"attributes": attributes, "groups": groups}, warnings, [str(path)], on_close=close)
 
 
 @dataclass

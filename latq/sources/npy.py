@@ -22,7 +22,7 @@ _MAX_HEADER = 1 << 16
 def open_npy(path: Path, globs: Sequence[str] = ()) -> Source:
     names = select([NAME], globs, str(path))
     array = _map_array(path)
-    return Source("npy", [SourceTensor.of(name, array, str(path)) for name in names], default_axis=0)
+    return Source("npy", [SourceTensor.of(name, array, str(path)) for name in names], default_axis=0, files=[str(path)])
 
 
 def _map_array(path: Path) -> Array:

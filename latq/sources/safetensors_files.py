@@ -88,7 +88,7 @@ class _File:
 def open_safetensors(path: Path, globs: Sequence[str] = ()) -> Source:
     file = _File(path)
     tensors = [file.tensor(name) for name in select(file.entries, globs, str(path))]
-    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": file.metadata})
+    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": file.metadata}, files=[str(path)])
 
 
 def open_sharded(path: Path, globs: Sequence[str] = ()) -> Source:
@@ -98,7 +98,8 @@ def open_sharded(path: Path, globs: Sequence[str] = ()) -> Source:
     files = {shard: _File(_shard_path(path, shard)) for shard in sorted({shard_of[name] for name in names})}
     tensors = [files[shard_of[name]].tensor(name) for name in names]
     metadata = {key: value for file in files.values() for key, value in file.metadata.items()}
-    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": metadata})
+    read = [str(path), *(str(file.path) for file in files.values())]
+    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": metadata}, files=read)
 
 
 def _read_index(path: Path) -> dict[str, str]:

@@ -1,0 +1,237 @@
+"""The reference reader, made from the text of the specification alone, decodes bit for bit what latq decodes."""
+
+import importlib.util
+import math
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import latq
+
+ROOT = Path(__file__).parents[1]
+FLOATS = [np.dtype(t) for t in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)]
+FLOAT8 = [np.dtype(t) for t in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
+MOST = float(np.finfo(np.float32).max)  # the encoder takes no larger numbers for e8
+BITS = (1.3, 2.25, 3, 4.25, 6, 9.5)
+OTHERS = [np.dtype(t) for t in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "spec" / "reference" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+latq_min = load("latq_min")
+ERRORS = (latq_min.Corrupt, latq_min.Truncated, latq_min.Unsupported, latq_min.Limit)
+
+
+def matrix(shape: tuple[int, ...], dtype: Any = np.float32, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def check_same(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    assert ours.tobytes() == theirs.tobytes()
+
+
+def check(array: np.ndarray, bits: float, codec: str = "e8", stored: str | None = "e8", **options: Any) -> np.ndarray:
+    """Encode; compare the two decodes; see to it that the file has the codec meant (the encoder may choose raw)."""
+    data = latq.encode(array, bits=bits, codec=codec, **options)
+    if stored is not None:
+        assert [c["codec"] for c in latq_min.open_file(data).codecs] == [stored]
+    (decoded,) = latq_min.read(data).values()
+    assert (decoded.shape, decoded.dtype) == (array.shape, array.dtype)
+    check_same(decoded, latq.decode(data))
+    return decoded
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("n", [4, 7, 8, 9, 50, 100, 1016, 1023, 2048, 4096])
+def test_lengths(n: int, bits: float) -> None:
+    count = 5 if n > 100 else 1600 // n
+    check(matrix((n, count)), min(12, bits + 34 / n))  # what a vector costs comes on top
+
+
+@pytest.mark.parametrize("bits", [1.3, 4.25])
+def test_groups(bits: float) -> None:
+    check(matrix((40000, 2)), bits)
+    check(matrix((2, 40000)), bits, axis=1)
+
+
+def test_lanes() -> None:
+    for blocks in (511, 512, 1023, 1024, 2047, 2048, 16384):
+        check(matrix((8, blocks), seed=blocks), 8)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("rotation", ["hadamard", "none"])
+@pytest.mark.parametrize("centre", [True, False])
+def test_options(dtype: Any, rotation: str, centre: bool) -> None:
+    for bits in BITS[::2] if centre else BITS[1::2]:
+        array = matrix((120, 20)) + np.arange(20, dtype=np.float32)
+        check(array.astype(dtype), bits + 0.7, rotation=rotation, centre=centre, seed=int(bits * 1e9))
+
+
+@pytest.mark.parametrize("axis", range(4))
+def test_axes(axis: int) -> None:
+    check(matrix((10, 14, 9, 11)), 8, axis=axis)
+    shape = [1, 1, 1, 1]
+    shape[axis] = 1500
+    check(matrix(tuple(shape)), 3, axis=axis)
+    check(matrix((1500,)), 3)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 - 1])
+def test_seeds(seed: int) -> None:
+    check(matrix((100, 30)), 3, seed=seed)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("centre", [True, False])
+def test_magnitudes(dtype: Any, centre: bool) -> None:
+    limits = ml_dtypes.finfo(dtype)
+    most = min(float(limits.max), MOST)
+    for size in (most, most / 9, float(limits.tiny), float(limits.smallest_subnormal)):
+        units = np.clip(matrix((70, 50), np.float64), -1, 1)
+        units[0, :3] = (1, -1, -0.0)
+        array = (units * size).astype(dtype)
+        array[:, 3] = 0
+        array[:, 4] = -array[:, 3]
+        check(array, 2.5, stored=None, centre=centre)
+        check(array.T.copy(), 9.5, stored=None, axis=1, centre=centre)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_mixed_magnitudes(dtype: Any) -> None:
+    limits = ml_dtypes.finfo(dtype)
+    low, high = math.log2(float(limits.smallest_subnormal)), math.log2(min(float(limits.max), MOST))
+    for span, stored in ((np.linspace(low, high - 1, 50), None), (np.linspace(-5, 5, 50), "e8")):
+        array = (matrix((100, 50), np.float64).clip(-1, 1) * 2.0**span).astype(dtype)
+        for bits in (2.5, 9.5) if stored else (4,):
+            check(array, bits, stored=stored)
+            check(array, bits, stored=None, axis=1)
+            check(array, bits, stored=stored, rotation="none")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("centre", [None, True, False])
+def test_zeros_and_constants(dtype: Any, centre: bool | None) -> None:
+    assert not check(np.zeros((50, 4), dtype), 3, stored=None, centre=centre).any()
+    for value in (-0.0, -0.1):
+        check(np.full((50, 4), value, dtype), 3, stored=None, centre=centre)
+        array = matrix((100, 30), dtype)
+        array[:, ::2] = value
+        check(array, 3, centre=centre)
+
+
+def test_sparse() -> None:
+    array = np.zeros((200, 40), np.float32)
+    array[::17, ::3] = -5
+    for rotation in ("hadamard", "none"):
+        check(array, 2.25, rotation=rotation)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + FLOAT8 + OTHERS)
+def test_raw(dtype: Any) -> None:
+    random = np.random.default_rng(1)
+    data = random.bytes(600 * dtype.itemsize)  # all bit patterns, NaN payloads too
+    array = np.frombuffer(data, np.uint8) % 2 == 1 if dtype.kind == "b" else np.frombuffer(data, dtype)
+    check_same(check(array.reshape(10, 60), 4, "raw", "raw"), array.reshape(10, 60))
+    check_same(check(array[:1].reshape(()), 4, "raw", "raw"), array[:1].reshape(()))
+    check_same(check(np.zeros((100, 50), dtype), 4, "raw", "raw"), np.zeros((100, 50), dtype))
+
+
+@pytest.mark.parametrize("codec", ["raw", "e8"])
+@pytest.mark.parametrize("shape", [(), (0,), (0, 5), (5, 0), (3, 0, 2), (1,), (1, 1, 1)])
+def test_small_shapes(shape: tuple[int, ...], codec: str) -> None:
+    for dtype in FLOATS:
+        for axis in range(max(1, len(shape))):
+            check(np.full(shape, 1.5, dtype), 3, codec, None, axis=axis)
+
+
+def test_several_tensors(tmp_path: Path) -> None:
+    arrays = {
+        "a": matrix((100, 7)),
+        "layer/0.weight": matrix((7, 100), ml_dtypes.bfloat16),
+        "ids \u03b1\u2028": np.arange(12, dtype=np.int64).reshape(3, 4),
+        "empty": np.zeros((0, 4), np.float16),
+        "mask": np.array([True, False]),
+        "scalar": np.array(2.5),
+        "deep": matrix((2, 3, 4, 50), np.float64),
+    }
+    path = tmp_path / "several.latq"
+    latq.save(path, arrays, bits=3)
+    decoded = latq_min.read(path.read_bytes())
+    file = latq.open(path)
+    assert set(decoded) == set(arrays)
+    for name, array in decoded.items():
+        assert array.shape == arrays[name].shape
+        assert array.dtype == arrays[name].dtype
+        check_same(array, file[name].decode())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "samples").rglob("*.latq")), ids=lambda path: path.name)
+def test_samples(path: Path) -> None:
+    file = latq.open(path)
+    for name, array in latq_min.read(path.read_bytes()).items():
+        check_same(array, file[name].decode())
+
+
+def small_files() -> dict[str, bytes]:
+    return {
+        "e8": latq.encode(matrix((70, 2), np.float64), bits=3, centre=True),
+        "raw": latq.encode(np.arange(5, dtype=np.int16), codec="raw"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["e8", "raw"])
+def test_flipped_byte(kind: str) -> None:
+    data = bytearray(small_files()[kind])
+    latq_min.read(bytes(data))
+    for position in range(len(data)):
+        for flip in (1, 0x80, 0xFF):
+            data[position] ^= flip
+            with pytest.raises(ERRORS):
+                latq_min.read(bytes(data))
+            data[position] ^= flip
+
+
+@pytest.mark.parametrize("kind", ["e8", "raw"])
+def test_prefix(kind: str) -> None:
+    data = small_files()[kind]
+    for length in range(len(data)):
+        with pytest.raises(latq_min.Truncated if length >= 8 else latq_min.Corrupt):
+            latq_min.read(data[:length])
+
+
+def test_annex_a() -> None:
+    annex = (ROOT / "spec" / "latq-1.md").read_text(encoding="utf-8").partition("\n## Annex A")[2]
+    text = annex[annex.index('{"codecs"') :].partition("\n```")[0].replace("\n", "").encode()
+    data = bytearray(896)
+    for offset, line in re.findall(r"^ *(\d+) ((?: [0-9a-f]{2}){16})", annex, re.M):
+        data[int(offset) : int(offset) + 16] = bytes.fromhex(line)
+    data[224 : 224 + len(text)] = text
+    columns = re.findall(r"^\| \d \|.*\| ([0-9A-F]{8}) \| ([0-9A-F]{8}) \|$", annex, re.M)
+    expected = np.array([[int(bits, 16) for bits in row] for row in columns], np.uint32)
+    decoded = latq_min.read(bytes(data))["W"]
+    assert decoded.view(np.uint32).tolist() == expected.tolist()
+    check_same(decoded, latq.decode(bytes(data)))
+
+
+def test_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.latq"
+    path.write_bytes(latq.encode(np.zeros(2, np.uint8), codec="raw"))
+    monkeypatch.setattr(sys, "argv", ["latq_min.py", str(path)])
+    latq_min.main()
+    digest = "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7"
+    assert capsys.readouterr().out == f"'data' [2] uint8 {digest}\n"

@@ -18,7 +18,9 @@ def parse_strict(raw: bytes) -> object:
     if len(raw) > MAX_METADATA:
         raise CorruptError(f"metadata: {len(raw)} bytes; the limit is {MAX_METADATA}")
     try:
-        value: object = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value: object = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_integer
+        )
         _check_depth(value, MAX_METADATA_DEPTH)
         # What passes the parser but cannot be written again: numbers like 1e999, lone surrogates.
         dump_canonical(value)
@@ -34,6 +36,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("an object has the same key twice")
     return result
+
+
+def _integer(digits: str) -> int:
+    """Integers that overflow a float are refused like other numbers that do."""
+    value = int(digits) if len(digits) < 320 else None
+    if value is None or abs(value) >= 1 << 1024:
+        raise ValueError("a number is too large")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

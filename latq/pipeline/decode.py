@@ -26,6 +26,7 @@ from latq.pipeline.pool import ordered_map
 from latq.sources import DTYPES, MatrixView, WritableArray, boxes
 
 Array = npt.NDArray[Any]
+MAX_ZSTD_WINDOW = 1 << 23
 
 
 class Tensor:
@@ -309,11 +310,10 @@ def _vectors(entry: TensorEntry, codec: Codec, chunk: int) -> int:
 def _unzstd(payload: bytes, size: int, place: str) -> bytes:
     """Decompress exactly ``size`` bytes; the declared size is checked before anything is allocated."""
     try:
-        if zstandard.frame_content_size(payload) != size:
-            raise CorruptError(f"{place}: the compressed size is not that of the entries")
-        return zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(
-            payload, max_output_size=size, allow_extra_data=False
-        )
+        frame = zstandard.get_frame_parameters(payload)
+        if frame.content_size != size or frame.window_size > MAX_ZSTD_WINDOW or frame.dict_id:
+            raise CorruptError(f"{place}: the zstd frame is not one of its entries")
+        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptError(f"{place}: {error}") from None
 

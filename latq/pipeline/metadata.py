@@ -217,17 +217,18 @@ def unfit(name: str, shape: Sequence[int]) -> str | None:
         return "its name holds control characters"
     if len(shape) > MAX_DIMENSIONS:
         return f"{len(shape)} dimensions, more than {MAX_DIMENSIONS}"
-    if prod(shape) > MAX_ENTRIES:
-        return f"{prod(shape)} entries, more than {MAX_ENTRIES}"
+    # Empty axes count as 1, so that the other sizes stay usable as well.
+    if prod(max(s, 1) for s in shape) > MAX_ENTRIES:
+        return f"shape {list(shape)} is beyond {MAX_ENTRIES} entries"
     return None
 
 
 def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
     where = f"{where}: tensor {entry.name!r}"
-    if reason := unfit(entry.name, entry.shape):
-        raise CorruptError(f"{where}: {reason}")
     if entry.dtype not in DTYPES:
         raise UnsupportedError(f"{where}: unknown dtype {entry.dtype!r}; update latq")
+    if reason := unfit(entry.name, entry.shape):
+        raise CorruptError(f"{where}: {reason}")
     if entry.codec >= len(codecs):
         raise CorruptError(f"{where}: refers to codec {entry.codec} of {len(codecs)}")
     if entry.axis >= max(len(entry.shape), 1):

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.container import BytesSource, FileSource
+from latq.pipeline.decide import EncodeOptions
 from latq.pipeline.decode import File, Tensor
-from latq.pipeline.encode import EncodeOptions, EncodeReport, encode_source, source_of
+from latq.pipeline.encode import EncodeReport, encode_source, source_of
 from latq.pipeline.metadata import RawCodec
 from latq.products.estimator import Estimate, ProductReport, multiply
 from latq.products.operands import CompressedOperand, Operand, PlainOperand

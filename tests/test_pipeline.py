@@ -65,7 +65,7 @@ class TestRate:
             latq.encode(gaussian(64, 64), bits)
 
     def test_no_room_for_scales(self) -> None:
-        with pytest.raises(latq.ParameterError, match="too little for vectors of 3 entries"):
+        with pytest.raises(latq.ParameterError, match="4 bits are too little for vectors of 3 entries"):
             latq.encode(gaussian(3, 4000), 4)
 
 
@@ -176,7 +176,8 @@ def stored() -> tuple[latq.File, dict[str, npt.NDArray[Any]]]:
         "flags": np.random.default_rng(1).integers(0, 2, (300, 5)).astype(bool),
     }
     buffer = io.BytesIO()
-    from latq.pipeline.encode import EncodeOptions, encode_source, source_of
+    from latq.pipeline.decide import EncodeOptions
+    from latq.pipeline.encode import encode_source, source_of
 
     encode_source(source_of(arrays), "arrays", buffer, EncodeOptions(bits=3))
     file = latq.open(buffer.getvalue())

@@ -1,6 +1,7 @@
 """latq encode."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from latq.cli.common import (
     threads_option,
 )
 from latq.errors import ParameterError
-from latq.pipeline.encode import EncodeOptions, EncodeReport, encode_source
+from latq.pipeline.decide import EncodeOptions
+from latq.pipeline.encode import EncodeReport, encode_source
 from latq.sources import Source, open_source
 from latq.sources.files import split_spec
 
@@ -116,7 +118,7 @@ def _summarize(console: Console, report: EncodeReport, target: str, original: in
             "original_bytes": original,
             "bits_per_entry": 8 * report.bytes / total if total else 0.0,
             "seconds": seconds,
-            "tensors": [t.to_dict() for t in report.tensors],
+            "tensors": [asdict(t) for t in report.tensors],
         },
     )
     for t in report.tensors:
@@ -124,7 +126,7 @@ def _summarize(console: Console, report: EncodeReport, target: str, original: in
             bits = 8 * t.bytes / t.entries if t.entries else 0.0
             accuracy = f"relative error {t.error**0.5:.4g}" if t.error is not None else f"lossless ({t.note})"
             console.say(f"  {t.name} {list(t.shape)} {t.dtype}: {t.codec}, {bits:.3f} bits per entry, {accuracy}")
-        elif t.note.startswith("--bits"):
+        elif t.surprising:
             console.warn(f"{t.name}: {t.note}; kept lossless")
     rate = f"{8 * report.bytes / total:.3f} bits per entry" if total else "empty"
     line = f"{target}: {human_bytes(original)} -> {human_bytes(report.bytes)}, {rate}"

@@ -8,11 +8,21 @@ from latq.container.index import ChunkIndex
 from latq.container.json_text import dump_canonical, parse_strict
 from latq.container.limits import MAX_CHUNK_PAYLOAD, MAX_CHUNKS, MAX_METADATA, MAX_METADATA_DEPTH
 from latq.container.reader import ContainerReader
-from latq.container.records import SIGNATURE, ChunkRecord, Footer, FrameHeader, FrameKind, Preamble, crc32c
+from latq.container.records import (
+    CHUNK_RECORD_SIZE,
+    SIGNATURE,
+    ChunkRecord,
+    Footer,
+    FrameHeader,
+    FrameKind,
+    Preamble,
+    crc32c,
+)
 from latq.container.source import ByteSource, BytesSource, FileSource
 from latq.container.writer import ContainerWriter, container_overhead, file_size
 
 __all__ = [
+    "CHUNK_RECORD_SIZE",
     "MAX_CHUNKS",
     "MAX_CHUNK_PAYLOAD",
     "MAX_METADATA",

@@ -32,10 +32,10 @@ MAX_EXPONENT = 1100
 class Energies:
     """Sums over the entries of a chunk, in true units; added up over chunks in order."""
 
-    energy: float
-    mean_energy: float
-    overlap: float
-    error: float
+    energy: float = 0.0
+    mean_energy: float = 0.0
+    overlap: float = 0.0
+    error: float = 0.0
 
 
 @dataclass(frozen=True)

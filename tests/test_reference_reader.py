@@ -1,9 +1,13 @@
 """The reference reader, made from the text of the specification alone, decodes bit for bit what latq decodes."""
 
 import importlib.util
+import io
+import json
 import math
 import re
+import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 
 import latq
+from latq.container import BytesSource, ContainerReader, ContainerWriter
 
 ROOT = Path(__file__).parents[1]
 FLOATS = [np.dtype(t) for t in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)]
@@ -214,6 +219,142 @@ def test_prefix(kind: str) -> None:
             latq_min.read(data[:length])
 
 
+def crafted(
+    data: bytes,
+    metadata: Callable[[Any], Any] = lambda m: m,
+    payload: Callable[[bytes], bytes] = lambda p: p,
+    vectors: int | None = None,
+) -> bytes:
+    """The file with its metadata and payloads changed, and all checksums made right again."""
+    reader = ContainerReader(BytesSource(data))
+    stream = io.BytesIO()
+    writer = ContainerWriter(stream)
+    for r in reader.records:
+        changed = payload(reader.payload(r))
+        writer.add_chunk(changed, tensor=r.tensor, chunk=r.chunk, vectors=vectors or r.vectors, codec=r.codec)
+    writer.finish(json.dumps(metadata(json.loads(reader.metadata))).encode())
+    return stream.getvalue()
+
+
+def check_refused(data: bytes, error: str) -> None:
+    with pytest.raises(getattr(latq_min, error)) as theirs:
+        latq_min.read(data)
+    with pytest.raises(getattr(latq, f"{error}Error")) as ours:
+        latq.decode(data)
+    assert (theirs.type.__name__, ours.type.__name__) == (error, f"{error}Error")
+
+
+def check_accepted(data: bytes) -> np.ndarray:
+    (decoded,) = latq_min.read(data).values()
+    check_same(latq.decode(data), decoded)
+    return decoded
+
+
+def with_codec(**changes: Any) -> Callable[[Any], Any]:
+    return lambda m: m | {"codecs": [m["codecs"][0] | changes]}
+
+
+def with_tensor(**changes: Any) -> Callable[[Any], Any]:
+    return lambda m: m | {"tensors": [m["tensors"][0] | changes]}
+
+
+@pytest.mark.parametrize("kind", ["e8", "raw"])
+@pytest.mark.parametrize(
+    ("error", "change"),
+    [
+        ("Unsupported", with_codec(codec="trellis", coding=7)),
+        ("Unsupported", with_codec(codec="later", coding="fixed", q=[])),
+        ("Unsupported", with_codec(coding="entropy")),
+        ("Unsupported", lambda m: m | {"codecs": [*m["codecs"], {"codec": "later"}], "tensors": 3}),
+        ("Corrupt", with_codec(coding=7)),
+        ("Corrupt", with_codec(codec=7, coding="later")),
+        ("Corrupt", lambda m: m | {"codecs": {}}),
+        ("Corrupt", lambda m: m | {"codecs": [[], *m["codecs"]]}),
+        ("Unsupported", with_tensor(dtype="float4", shape=[2**40, 2**40])),
+        ("Unsupported", with_tensor(dtype="float4", name="", codec=9, axis=9)),
+        ("Corrupt", with_tensor(dtype="float4", shape=[2**49])),
+        ("Corrupt", with_tensor(dtype="float4", shape=[1] * 33)),
+        ("Corrupt", with_tensor(shape=[0, 2**47, 4])),
+        ("Corrupt", with_tensor(shape=[2**48])),
+        ("Corrupt", with_tensor(axis=9)),
+        ("Corrupt", with_tensor(energy=-1)),
+        ("Corrupt", with_tensor(energy=10**400)),
+        ("Corrupt", lambda m: m | {"extras": {"x": 10**400}}),
+        ("Corrupt", lambda m: m | {"extras": {"x": [-(10**399)]}}),
+        ("Corrupt", lambda m: m | {"extras": {"x": [[[[[[[]]]]]]]}}),
+        ("Corrupt", lambda m: "text"),
+        ("Corrupt", lambda m: 1),
+    ],
+)
+def test_refused_metadata(kind: str, error: str, change: Callable[[Any], Any]) -> None:
+    check_refused(crafted(small_files()[kind], change), error)
+
+
+@pytest.mark.parametrize("kind", ["e8", "raw"])
+def test_accepted_metadata(kind: str) -> None:
+    data = small_files()[kind]
+    for change in (
+        lambda m: m | {"extras": {"x": [[[[[[]]]]]], "groups": 10**300}},
+        lambda m: m | {"codecs": m["codecs"] + m["codecs"]},
+        with_tensor(energy=-0.0, error=3),
+    ):
+        check_same(check_accepted(crafted(data, change)), latq.decode(data))
+
+
+def test_huge_empty_shape() -> None:
+    data = latq.encode(np.zeros((0, 3), np.float32), codec="raw")
+    assert check_accepted(crafted(data, with_tensor(shape=[0, 2**46, 4]))).shape == (0, 2**46, 4)
+    check_refused(crafted(data, with_tensor(shape=[0, 2**46, 5])), "Corrupt")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_overflow_is_clamped(dtype: Any) -> None:
+    data = latq.encode(matrix((70, 20), dtype), bits=3, codec="e8")
+    most = float(ml_dtypes.finfo(dtype).max)
+    for exponent in (1010, 1100):
+        changed = crafted(data, payload=lambda p, x=exponent: struct.pack("<h", x) + p[2:])
+        decoded = check_accepted(changed).astype(np.float64)
+        assert decoded.max() == most
+        assert decoded.min() == -most
+
+
+def zstd_frame(content: bytes, window: int, dictionary: bytes = b"") -> bytes:
+    """One stored block; ``window`` is the descriptor, exponent above 2^10 and three bits of mantissa."""
+    head = struct.pack("<IBB", 0xFD2FB528, 0x80 | len(dictionary), window) + dictionary
+    return head + struct.pack("<I", len(content)) + (len(content) << 3 | 1).to_bytes(3, "little") + content
+
+
+def test_zstd_header() -> None:
+    data = latq.encode(np.zeros(1000, np.uint8), codec="raw")
+    assert latq_min.open_file(data).codecs[0]["coding"] == "zstd"
+    content = bytes(range(250)) * 4
+
+    def stored(frame: bytes) -> bytes:
+        return crafted(data, payload=lambda p: frame)
+
+    for sound in (zstd_frame(content, 13 << 3), zstd_frame(content, 0, b"\0")):
+        assert check_accepted(stored(sound)).tobytes() == content
+    skipped = struct.pack("<II", 0x184D2A50, 1000) + content
+    for bad in (zstd_frame(content, 14 << 3), zstd_frame(content, 13 << 3 | 1), zstd_frame(content, 0, b"\5")):
+        check_refused(stored(bad), "Corrupt")
+    for bad in (b"", content[:5], skipped, skipped + sound, sound + skipped, sound + sound, sound[:-1]):
+        check_refused(stored(bad), "Corrupt")
+
+
+def test_zstd_single_segment() -> None:
+    data = latq.encode(np.zeros(1000, np.uint8), codec="raw")
+    change = with_codec(chunk_entries=1 << 26)
+    for blocks in (64, 65):  # of 2^17 bytes, each one byte repeated; the window of such a frame is its content
+        size = blocks << 17
+        headers = [size // blocks << 3 | 2] * (blocks - 1) + [size // blocks << 3 | 3]
+        frame = struct.pack("<IBI", 0xFD2FB528, 0xA0, size) + b"".join(h.to_bytes(4, "little") for h in headers)
+        changed = crafted(data, lambda m, s=size: with_tensor(shape=[s])(change(m)), lambda p, f=frame: f, size)
+        if size <= 8 << 20:
+            assert not check_accepted(changed).any()
+        else:
+            check_refused(changed, "Corrupt")
+
+
 def test_annex_a() -> None:
     annex = (ROOT / "spec" / "latq-1.md").read_text(encoding="utf-8").partition("\n## Annex A")[2]
     text = annex[annex.index('{"codecs"') :].partition("\n```")[0].replace("\n", "").encode()
@@ -235,3 +376,27 @@ def test_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     latq_min.main()
     digest = "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7"
     assert capsys.readouterr().out == f"'data' [2] uint8 {digest}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "change"),
+    [
+        (3, "Corrupt: codec or axis of a tensor", with_tensor(axis=9)),
+        (4, "Unsupported: codec 'later\\n' with coding 'stored'", with_codec(codec="later\n")),
+    ],
+)
+def test_listing_of_a_bad_file(
+    code: int,
+    line: str,
+    change: Callable[[Any], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "x.latq"
+    path.write_bytes(crafted(small_files()["raw"], change))
+    monkeypatch.setattr(sys, "argv", ["latq_min.py", str(path)])
+    with pytest.raises(SystemExit) as info:
+        latq_min.main()
+    assert info.value.code == code
+    assert capsys.readouterr() == ("", f"{line}\n")

@@ -8,6 +8,9 @@ import math
 R_STAR = 0.9063235369515509
 """Rate below which time sharing is optimal: the root of 4^R = 1 + 4 R ln 2."""
 
+SCALAR_GAP = 0.5 * math.log2(math.pi * math.e / 6.0)
+"""Bits that an entropy-coded uniform scalar quantizer loses at high rate: log2(2 pi e / 12) / 2 = 0.2546."""
+
 
 def product_limit(rate: float) -> float:
     """Gamma(R): least product error for independent Gaussian matrices, both at ``rate`` >= 0 (Theorem 1)."""
@@ -25,6 +28,34 @@ def product_limit_of(rate_a: float, rate_b: float) -> float | None:
     if min(rate_a, rate_b) < R_STAR:
         return None
     return 1.0 - (1.0 - math.pow(4.0, -rate_a)) * (1.0 - math.pow(4.0, -rate_b))
+
+
+def unbiased_limit(rate_a: float, rate_b: float) -> float:
+    """Product error of the paper's scheme without shrinkage, whose estimate is right on average; both rates >= 0,
+    infinite for an exact side. At one rate it is (2 * 4^R - 1) / (4^R - 1)^2, which is infinite at R = 0."""
+    return product_error(_channel_noise(rate_a), _channel_noise(rate_b))
+
+
+def _channel_noise(rate: float) -> float:
+    """1 / (4^R - 1): noise over signal energy of the additive test channel of a Gaussian source at ``rate``."""
+    if rate <= 0.0:
+        return math.inf
+    return math.pow(4.0, -rate) / -math.expm1(-rate * math.log(4.0))
+
+
+def guarantee(limit: float, energy_a: float, energy_b: float, energy_product: float, length: float) -> float:
+    """What the paper's scheme guarantees for any two matrices: a bound on E||A^T B - C_hat||_F^2, for large n.
+
+    ``limit`` is Gamma, ``length`` n; the energies are squared Frobenius norms of A, B and A^T B, all vectors centred:
+    ||A^T B||^2 Gamma^2 + ||A||^2 ||B||^2 / n * (Gamma - Gamma^2). For independent matrices, whose ||A^T B||^2 is
+    ||A||^2 ||B||^2 / n, that is a product error of Gamma itself.
+    """
+    return energy_product * limit * limit + energy_a * energy_b / length * (limit - limit * limit)
+
+
+def unbiased_guarantee(limit: float, energy_a: float, energy_b: float, length: float) -> float:
+    """The same without shrinkage, ``limit`` being that of :func:`unbiased_limit`: free of ||A^T B||."""
+    return energy_a * energy_b / length * limit
 
 
 def product_error(noise_a: float, noise_b: float) -> float:
@@ -45,6 +76,11 @@ def unbiased_noise(energy: float, overlap: float, error: float) -> float:
     if overlap <= 0.0:
         return math.inf
     return max((error - energy + 2.0 * overlap) * energy / (overlap * overlap) - 1.0, 0.0)
+
+
+def shannon_distortion(rate: float) -> float:
+    """4^-R: least mean squared error over the mean square, at ``rate``, of a Gaussian source."""
+    return math.pow(4.0, -rate)
 
 
 def bits_lost(rate: float, distortion: float) -> float:

@@ -21,6 +21,8 @@ VERBS = {
     "product": "estimate A^T B from two compressed files",
     "info": "what a .latq file holds, and how accurate it is",
     "verify": "check every checksum",
+    "compare": "measure a .latq file against its original",
+    "limits": "what information theory allows at a rate",
 }
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143

@@ -1,0 +1,94 @@
+"""Plots of rates against errors, drawn by matplotlib, which is loaded only when one is asked for."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from latq.errors import ParameterError
+from latq.sources import atomic_output
+from latq.theory import R_STAR, SCALAR_GAP, product_limit, shannon_distortion, unbiased_limit
+
+FORMATS = ("png", "svg", "pdf")
+# Names of more points than this would hide each other.
+NAMED_POINTS = 12
+CURVE_POINTS = 200
+
+Point = tuple[str, float, float]
+"""Name, rate, error."""
+
+
+def plot_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--plot."""
+    return click.option("--plot", metavar="OUT", help="Also draw a .png, .svg or .pdf; needs matplotlib.")(function)
+
+
+@contextmanager
+def figure(target: str | None, *, force: bool, inputs: Sequence[str] = ()) -> Iterator[Any]:
+    """A figure that is saved to ``target`` at the end; None without a target."""
+    if target is None:
+        yield None
+        return
+    kind = Path(target).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise ParameterError(f"{target}: a plot must end in .png, .svg or .pdf")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ParameterError(f"--plot needs matplotlib ({error}): pip install 'latq[plot]'") from error
+    with atomic_output(target, force=force, inputs=inputs) as path:
+        drawing = Figure(figsize=(7, 5), layout="constrained")
+        yield drawing
+        with warnings.catch_warnings():
+            # Letters of a tensor's name that the font lacks.
+            warnings.simplefilter("ignore", UserWarning)
+            drawing.savefig(path, format=kind, dpi=150)
+
+
+def draw_rate_distortion(drawing: Any, points: Sequence[Point]) -> None:
+    """Measured D against R, with the Shannon limit and the line of entropy-coded scalar quantization."""
+    axes = drawing.subplots()
+    rates = _span([rate for _, rate, _ in points], margin=1.0)
+    shannon = [shannon_distortion(rate) for rate in rates]
+    scalar = [shannon_distortion(rate - SCALAR_GAP) for rate in rates]
+    axes.plot(rates, shannon, "k-", label="Shannon limit $4^{-R}$")
+    axes.plot(rates, scalar, "k--", label=f"entropy-coded scalar, {SCALAR_GAP:.4f} bits above")
+    _mark(axes, points, "measured")
+    _finish(axes, "D, mean squared error over mean square")
+
+
+def draw_product_limits(drawing: Any, points: Sequence[Point]) -> None:
+    """Gamma(R) and the unbiased limit against R, with ``points`` on the former."""
+    axes = drawing.subplots()
+    rates = _span([R_STAR, *(rate for _, rate, _ in points)], margin=0.25)
+    axes.plot(rates, [product_limit(rate) for rate in rates], "k-", label=r"$\Gamma(R)$, least $e^2$")
+    axes.plot(rates, [unbiased_limit(rate, rate) for rate in rates], "k--", label="unbiased limit")
+    axes.axvline(R_STAR, color="0.6", linestyle=":", label=f"$R^* = {R_STAR:.4f}$: time sharing below")
+    _mark(axes, points, "rates asked for")
+    _finish(axes, "product error $e^2$")
+
+
+def _span(rates: Sequence[float], margin: float) -> list[float]:
+    """Rates at even steps a little beyond the given ones, all above 0."""
+    low, high = min(rates, default=1.0), max(rates, default=8.0)
+    steps: list[float] = np.linspace(max(low - margin, 0.1), high + margin, CURVE_POINTS).tolist()
+    return steps
+
+
+def _mark(axes: Any, points: Sequence[Point], label: str) -> None:
+    visible = [point for point in points if point[2] > 0]  # The others have no place on a logarithmic scale.
+    axes.plot([rate for _, rate, _ in visible], [error for *_, error in visible], "o", color="C3", label=label)
+    for name, rate, error in visible if len(visible) <= NAMED_POINTS else []:
+        axes.annotate(name, (rate, error), (5, 5), textcoords="offset points", fontsize="small", parse_math=False)
+
+
+def _finish(axes: Any, quantity: str) -> None:
+    axes.set_yscale("log")
+    axes.set_xlabel("R, bits per entry")
+    axes.set_ylabel(quantity)
+    axes.grid(alpha=0.3)
+    axes.legend()

@@ -14,6 +14,7 @@ from latq.pipeline.decide import EncodeOptions
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.encode import EncodeReport, encode_source, source_of
 from latq.pipeline.metadata import RawCodec
+from latq.pipeline.plan import Coding
 from latq.products.estimator import Estimate, ProductReport, multiply
 from latq.products.operands import CompressedOperand, Operand, PlainOperand
 from latq.sources import MatrixView, atomic_output
@@ -32,6 +33,9 @@ def encode(
     *,
     axis: int = 0,
     codec: Literal["e8", "raw"] = "e8",
+    coding: Coding = "fixed",
+    error: float | None = None,
+    error_of: Literal["decode", "product"] = "decode",
     rotation: Rotation = "hadamard",
     seed: int = 0,
     centre: bool | None = None,
@@ -51,6 +55,11 @@ def encode(
         Contraction axis: the one that a product sums over. Vectors run along it.
     codec
         "e8", or "raw" to keep the array lossless.
+    coding
+        Of e8: "fixed" has constant-length indices and decodes fastest, "entropy" loses 0.1 bit per entry less.
+    error, error_of
+        Instead of ``bits``, with entropy coding: the relative Frobenius error to meet with the smallest file, of
+        decoding, or of the product with an independent matrix coded alike (over ||A||_F ||B||_F / sqrt(n)).
     rotation, seed
         Randomized Hadamard rotation of the vectors; both sides of a product should share the seed.
     centre
@@ -67,8 +76,8 @@ def encode(
     """
     buffer = io.BytesIO()
     options = EncodeOptions(
-        bits=bits, codec=codec, axis=axis, rotation=rotation, seed=seed, centre=centre, nonfinite=nonfinite,
-        threads=threads,
+        bits=bits, codec=codec, coding=coding, error=error, error_of=error_of, axis=axis, rotation=rotation,
+        seed=seed, centre=centre, nonfinite=nonfinite, threads=threads,
     )  # fmt: skip
     encode_source(source_of({"data": np.asarray(array)}), "array", buffer, options)
     return buffer.getvalue()

@@ -477,7 +477,7 @@ def test_json_schemas(run_json):
         *("ok", "schema", "file", "format", "kind", "bytes", "entries", "bits_per_entry", "bytes_by_part", "tensors"),
     ]
     assert list(info["tensors"][0]) == [
-        *("name", "shape", "dtype", "axis", "entries", "codec", "chunks", "bytes", "bits_per_entry"),
+        *("name", "shape", "dtype", "axis", "entries", "codec", "label", "chunks", "bytes", "bits_per_entry"),
         *("bytes_by_part", "accuracy"),
     ]
     assert set(info["tensors"][0]["accuracy"]) == {"decode_error", "bits_lost", "product_error", "product_limit"}
@@ -704,3 +704,14 @@ def test_verify_names_tensor_and_chunk(run, capsys):
     run("decode", "bad.latq", "-o", "part.npy", "--tensor", "second", "--columns", ":100")
     assert entry.run(["decode", "bad.latq", "-o", "second.npy", "--tensor", "second"]) == 3
     assert not Path("second.npy").exists()
+
+
+def test_an_error_instead_of_a_rate(run, capsys):
+    save("a.npy", gaussian(300, 200))
+    run("encode", "a.npy", "--coding", "entropy", "--error", "0.1")
+    run("decode", "a.latq", "-o", "b.npy")
+    a, b = np.load("a.npy"), np.load("b.npy")
+    assert 0.098 < np.linalg.norm(a - b) / np.linalg.norm(a) <= 0.1
+    for arguments in (["--error", "0.1", "--bits", "3", "--coding", "entropy"], ["--error", "0.1"]):
+        assert entry.run(["encode", "a.npy", "-f", *arguments]) == 2
+        assert "--error" in capsys.readouterr().err

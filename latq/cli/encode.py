@@ -27,6 +27,7 @@ from latq.sources.files import split_spec
 EXAMPLES = """\b
 Examples:
   latq encode weights.npy -o weights.latq --bits 4.25
+  latq encode weights.npy -o weights.latq --coding entropy --error 0.05
   latq encode model.safetensors --tensor '*.weight'
   latq encode data.h5:/air/temperature -o air.latq --axis 1
 """
@@ -38,9 +39,18 @@ Examples:
     "-o", "--output", metavar="OUT", help="Output; by default IN with the suffix .latq; - is standard output."
 )
 @click.option("--bits", type=float, default=4.0, show_default=True, help="Bits per entry, counted over the whole file.")
+@click.option("--error", type=float, help="Relative error to meet with the smallest file, instead of --bits.")
+@click.option(
+    "--error-of", type=click.Choice(["decode", "product"]), default="decode", show_default=True,
+    help="What --error is of: each decoded tensor, or its product with an independent one coded alike.",
+)  # fmt: skip
 @click.option("--codec", type=click.Choice(["e8", "raw"]), default="e8", show_default=True, help="raw is lossless.")
 @click.option(
-    "--coding", type=click.Choice(["fixed"]), default="fixed", show_default=True, help="Coding of e8 indices."
+    "--coding",
+    type=click.Choice(["fixed", "entropy"]),
+    default="fixed",
+    show_default=True,
+    help="Coding of e8 indices.",
 )
 @click.option("--axis", type=int, help="Contraction axis [default: 0; the last for .safetensors].")
 @click.option("--rotation", type=click.Choice(["hadamard", "none"]), default="hadamard", show_default=True)
@@ -57,7 +67,7 @@ Examples:
 @threads_option
 @console_options
 def command(
-    source: str, output: str | None, tensors: tuple[str, ...], force: bool, coding: str,
+    source: str, output: str | None, tensors: tuple[str, ...], force: bool,
     as_json: bool, quiet: bool, verbose: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Compress the arrays of IN (.npy, .h5, .safetensors, a sharded checkpoint, or - for a .npy on standard input).
@@ -66,6 +76,9 @@ def command(
     small to gain are kept lossless.
     """
     console = Console(as_json, quiet, verbose)
+    given = click.get_current_context().get_parameter_source("bits")
+    if options["error"] is not None and given is click.core.ParameterSource.COMMANDLINE:
+        raise ParameterError("--bits and --error exclude each other; give one")
     parameters = EncodeOptions(**options)
     target = output or _default_output(source)
     started = time.monotonic()

@@ -51,10 +51,9 @@ def _print(d: dict[str, Any]) -> None:
 
 
 def _row(t: dict[str, Any]) -> list[str]:
-    codec, accuracy = t["codec"], t["accuracy"]
-    label = f"e8 q={codec['q']}" if codec["codec"] == "e8" else f"raw {codec['coding']}"
+    accuracy = t["accuracy"]
     shape = "x".join(map(str, t["shape"])) or "scalar"
-    start = [t["name"], shape, t["dtype"], label, f"{t['bits_per_entry']:.3f}"]
+    start = [t["name"], shape, t["dtype"], t["label"], f"{t['bits_per_entry']:.3f}"]
     if accuracy is None:
         return [*start, "lossless", "", "", ""]
     lost = "" if accuracy["bits_lost"] is None else f"{accuracy['bits_lost']:.3f}"

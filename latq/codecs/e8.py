@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from latq.codecs import e8_design
 from latq.coding import packing, rans
+from latq.errors import CorruptError
 from latq.kernels import reference as kernels
 
 BLOCK = 8
@@ -70,6 +71,8 @@ def encode(x: F32, params: E8Params, index_budget: int) -> tuple[bytes, bytes, F
 def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int) -> F32:
     """Integers (count,) as float32, exact; CorruptError when a section is damaged."""
     blocks = blocks_of(count)
+    if len(digit_section) != digits_size(count, params.q):
+        raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
     digits = packing.unpack(digit_section, params.q, blocks * BLOCK)
     return _integers(np.ascontiguousarray(digits.reshape(-1, BLOCK).T), index, params)[:count]

@@ -6,7 +6,8 @@ import numpy.typing as npt
 from latq.errors import CorruptError
 from latq.kernels import reference as kernels
 
-TOTAL = kernels.RANS_TOTAL
+PRECISION = 12
+TOTAL = 1 << PRECISION
 MAX_LANES = 32
 SYMBOLS_PER_LANE = 512
 COST_UNIT = 1 << 16
@@ -31,12 +32,14 @@ def normalize(counts: npt.NDArray[np.int64]) -> Frequencies:
             return freq.astype(np.uint32)
 
 
-def _cost_table() -> npt.NDArray[np.int64]:
-    """12 - log2(f) for f = 0..4096 in units of 2^-16 bit, by repeated squaring (no libm; f = 0 costs 13)."""
-    table = np.full(TOTAL + 1, 13 * COST_UNIT, np.int64)
-    f = np.arange(1, TOTAL + 1, dtype=np.uint64)
-    exponent = np.zeros(TOTAL, np.int64)
-    for shift in range(1, 13):
+def cost_table(precision: int) -> npt.NDArray[np.int64]:
+    """Cost of a symbol of frequency 0..2^precision: precision - log2(f) in units of 2^-16 bit; 0 costs one bit more
+    than 1. By repeated squaring: libm is not the same everywhere."""
+    total = 1 << precision
+    table = np.full(total + 1, (precision + 1) * COST_UNIT, np.int64)
+    f = np.arange(1, total + 1, dtype=np.uint64)
+    exponent = np.zeros(total, np.int64)
+    for shift in range(1, precision + 1):
         exponent += f >= 1 << shift
     mantissa = f << (np.uint64(31) - exponent.astype(np.uint64))
     log = exponent.copy()
@@ -45,11 +48,11 @@ def _cost_table() -> npt.NDArray[np.int64]:
         carry = square >> np.uint64(32)
         log = log * 2 + carry.astype(np.int64)
         mantissa = square >> carry
-    table[1:] = 12 * COST_UNIT - log
+    table[1:] = precision * COST_UNIT - log
     return table
 
 
-COSTS = _cost_table()
+COSTS = cost_table(PRECISION)
 
 
 def size_bound(counts: npt.NDArray[np.int64], freq: Frequencies) -> int:
@@ -60,9 +63,11 @@ def size_bound(counts: npt.NDArray[np.int64], freq: Frequencies) -> int:
 
 
 def encode(symbols: npt.NDArray[np.uint8], alphabet: int) -> bytes:
-    """Frequency table (u16 each) and stream of ``symbols`` < ``alphabet``."""
+    """Frequency table (u16 each) and stream of ``symbols`` < ``alphabet``; symbol i in lane i mod the lanes."""
     freq = normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64))
-    return freq.astype("<u2").tobytes() + kernels.rans_encode(symbols, freq, lanes_for(symbols.size))
+    lanes = lanes_for(symbols.size)
+    rows = [(row, np.zeros(row.size, np.intp)) for row in np.split(symbols, range(lanes, symbols.size, lanes))]
+    return freq.astype("<u2").tobytes() + kernels.rans_encode(rows, kernels.RansTables(freq[None]), lanes)
 
 
 def decode(data: bytes | memoryview, alphabet: int, count: int) -> npt.NDArray[np.uint8]:
@@ -72,7 +77,10 @@ def decode(data: bytes | memoryview, alphabet: int, count: int) -> npt.NDArray[n
     freq = np.frombuffer(data, "<u2", alphabet).astype(np.uint32)
     if int(freq.sum()) != TOTAL:
         raise CorruptError(f"the frequencies of an entropy-coded section sum to {int(freq.sum())}, not {TOTAL}")
-    symbols = kernels.rans_decode(data[2 * alphabet :], freq, lanes_for(count), count)
-    if symbols is None:
+    lanes = lanes_for(count)
+    reader = kernels.RansReader(data[2 * alphabet :], kernels.RansTables(freq[None]), lanes)
+    table = np.zeros(lanes, np.intp)
+    symbols = [reader.row(table[: count - begin]) for begin in range(0, count, lanes)]
+    if not reader.sound:
         raise CorruptError("an entropy-coded section does not decode to its end state")
-    return symbols
+    return np.concatenate(symbols)

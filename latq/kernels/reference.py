@@ -127,21 +127,33 @@ def nearest_point(y: F32) -> I32:
     With d = y - rint(y) and a = abs(d), the integer coset costs sum(a^2), plus 1 - 2 max(a) when its parity needs
     repair; the half-integer coset costs sum((1/2 - a)^2), plus 2 min(a). Ties: integer coset, lowest coordinate.
     """
+    whole, half, balance = _coset_points(y)
+    return np.where(balance <= 0, whole, half)
+
+
+def coset_points(y: F32) -> tuple[I32, I32]:
+    """Nearest point of either coset of E8, integer and half-integer, in doubled coordinates."""
+    whole, half, _ = _coset_points(y)
+    return whole, half
+
+
+def _coset_points(y: F32) -> tuple[I32, I32, F32]:
+    """Both points, and how much farther the first is than the second (squared)."""
     r = np.rint(y)
     d = y - r
     side = np.where(d < 0, np.float32(-1), np.float32(1))
     a = np.abs(d)
     whole = r.astype(np.int32)
     half = whole * 2 + side.astype(np.int32)
-    whole_odd = (_add8(whole) & 1) == 1
-    half_odd = (_add8(half) & 3) == 2
+    whole_odd = (add8(whole) & 1) == 1
+    half_odd = (add8(half) & 3) == 2
     high, low = a.max(axis=0), a.min(axis=0)
-    balance = _add8(a) - np.float32(2)
+    balance = add8(a) - np.float32(2)
     balance = balance + np.where(whole_odd, np.float32(1) - high - high, np.float32(0))
     balance = balance - np.where(half_odd, low + low, np.float32(0))
     _flip(whole, side, a.argmax(axis=0), whole_odd, 1)
     _flip(half, -side, a.argmin(axis=0), half_odd, 2)
-    return np.where(balance <= 0, whole * 2, half)
+    return whole * 2, half, balance
 
 
 def representative(point: I32, q: int) -> I32:
@@ -154,10 +166,10 @@ def representative(point: I32, q: int) -> I32:
     r = (point - e) // np.int32(2 * q)
     a = np.abs(e)
     side: I32 = np.where(e < 0, np.int32(-1), np.int32(1))
-    whole_odd = (_add8(r) & 1) == 1
-    half_odd = (_add8(r * 2 + side) & 3) == 2
+    whole_odd = (add8(r) & 1) == 1
+    half_odd = (add8(r * 2 + side) & 3) == 2
     high, low = a.max(axis=0), a.min(axis=0)
-    balance = _add8(a) - np.int32(4 * q)
+    balance = add8(a) - np.int32(4 * q)
     balance = balance + np.where(whole_odd, 2 * (q - high), 0) - np.where(half_odd, 2 * low, 0)
     half: I32 = e - side * np.int32(q)
     _flip(e, -side, a.argmax(axis=0), whole_odd, 2 * q)
@@ -165,7 +177,7 @@ def representative(point: I32, q: int) -> I32:
     return np.where(balance <= 0, e, half)
 
 
-def _add8(x: Blocks) -> Blocks:
+def add8(x: Blocks) -> Blocks:
     """Sum of the 8 rows, left to right."""
     total: Blocks = x[0] + x[1]
     for i in range(2, 8):
@@ -240,7 +252,7 @@ def _candidate(
     word = codeword(digits, q, offset)
     residual = x - word.astype(np.float32) * half_step
     missed = (word != point + offset[:, None]).any(axis=0)
-    return digits, _add8(residual * residual), missed
+    return digits, add8(residual * residual), missed
 
 
 # --- bit packing (spec section 7) ---------------------------------------------------------------------------------
@@ -287,54 +299,73 @@ def split_digits(words: npt.NDArray[np.unsignedinteger], radix: int, per_word: i
 
 # --- rANS (spec section 8; Duda 2014, interleaved as in Giesen 2014) ----------------------------------------------
 
-RANS_PRECISION = 12
-RANS_TOTAL = 1 << RANS_PRECISION
 RANS_LOW = 1 << 16
 
 
-def rans_encode(symbols: U8, frequencies: npt.NDArray[np.uint32], lanes: int) -> bytes:
+class RansTables:
+    """Frequency tables (tables, alphabet), each summing to the same power of two, and what coding derives from them."""
+
+    def __init__(self, frequencies: npt.NDArray[np.uint32]) -> None:
+        self.frequencies = frequencies
+        self.precision = int(frequencies[0].sum()).bit_length() - 1
+        self.freq = frequencies.astype(np.uint64)
+        self.start = np.cumsum(self.freq, axis=1) - self.freq
+        symbols = np.arange(frequencies.shape[1], dtype=np.uint8)
+        self.symbol_of = np.stack([np.repeat(symbols, row) for row in frequencies])
+
+
+Row = tuple[U8, npt.NDArray[np.intp]]
+
+
+def rans_encode(rows: list[Row], tables: RansTables, lanes: int) -> bytes:
     """Final states (u32 per lane), then 16-bit words in the order in which the decoder reads them.
 
-    Symbol i belongs to lane i mod ``lanes``. ``frequencies`` sum to 2^12, none of a used symbol is 0.
+    A row is (symbols, table of each), at most one symbol per lane, lane 0 first. No used symbol has frequency 0.
     """
-    starts = (np.cumsum(frequencies) - frequencies).astype(np.uint64)
-    freq = frequencies.astype(np.uint64)
+    precision = np.uint64(tables.precision)
     states = np.full(lanes, RANS_LOW, np.uint64)
     emitted: list[npt.NDArray[np.uint16]] = []
-    for begin in range((symbols.size - 1) // lanes * lanes, -1, -lanes):
-        row = symbols[begin : begin + lanes]
-        f, x = freq[row], states[: row.size]
-        full = x >= f << np.uint64(32 - RANS_PRECISION)
+    for symbols, table in reversed(rows):
+        f, x = tables.freq[table, symbols], states[: symbols.size]
+        full = x >= f << (np.uint64(32) - precision)
         emitted.append(x[full].astype(np.uint16))
         x = np.where(full, x >> np.uint64(16), x)
-        states[: row.size] = ((x // f) << np.uint64(RANS_PRECISION)) + x % f + starts[row]
+        start = tables.start[table, symbols]
+        states[: symbols.size] = ((x // f) << precision) + x % f + start
     words = np.concatenate(emitted[::-1]) if emitted else np.empty(0, np.uint16)
     return states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
 
 
-def rans_decode(data: bytes | memoryview, frequencies: npt.NDArray[np.uint32], lanes: int, count: int) -> U8 | None:
-    """Inverse of :func:`rans_encode`; None if words are missing or left over or an end state is wrong."""
-    if len(data) < 4 * lanes or (len(data) - 4 * lanes) % 2:
-        return None
-    states = np.frombuffer(data, "<u4", lanes).astype(np.uint64)
-    words = np.frombuffer(data, "<u2", offset=4 * lanes).astype(np.uint64)
-    symbol_of = np.repeat(np.arange(frequencies.size, dtype=np.uint8), frequencies)
-    starts = (np.cumsum(frequencies) - frequencies).astype(np.uint64)
-    freq = frequencies.astype(np.uint64)
-    out = np.empty(count, np.uint8)
-    position = 0
-    for begin in range(0, count, lanes):
-        x = states[: min(lanes, count - begin)]
-        slot = x & np.uint64(RANS_TOTAL - 1)
-        row = symbol_of[slot]
-        out[begin : begin + row.size] = row
-        x = freq[row] * (x >> np.uint64(RANS_PRECISION)) + slot - starts[row]
+class RansReader:
+    """Inverse of :func:`rans_encode`, a row at a time. ``sound`` at the end tells whether the stream was intact."""
+
+    def __init__(self, data: bytes | memoryview, tables: RansTables, lanes: int) -> None:
+        self._tables = tables
+        whole = len(data) >= 4 * lanes and (len(data) - 4 * lanes) % 2 == 0
+        self._states = np.frombuffer(data, "<u4", lanes if whole else 0).astype(np.uint64)
+        self._words = np.frombuffer(data, "<u2", offset=4 * lanes if whole else len(data)).astype(np.uint64)
+        self._position = 0
+        self._intact = whole
+
+    def row(self, table: npt.NDArray[np.intp]) -> U8:
+        """Symbols of one row, given the table of each; zeros once the stream has run dry."""
+        tables, precision = self._tables, np.uint64(self._tables.precision)
+        x = self._states[: table.size]
+        slot = x & np.uint64((1 << tables.precision) - 1)
+        if x.size < table.size:
+            return np.zeros(table.size, np.uint8)
+        symbols: U8 = tables.symbol_of[table, slot]
+        x = tables.freq[table, symbols] * (x >> precision) + slot - tables.start[table, symbols]
         empty = np.flatnonzero(x < RANS_LOW)
-        if position + empty.size > words.size:
-            return None
-        x[empty] = (x[empty] << np.uint64(16)) | words[position : position + empty.size]
-        position += empty.size
-        states[: row.size] = x
-    if position != words.size or (states != RANS_LOW).any():
-        return None
-    return out
+        if self._position + empty.size > self._words.size:
+            self._intact, self._states = False, self._states[:0]
+            return np.zeros(table.size, np.uint8)
+        x[empty] = (x[empty] << np.uint64(16)) | self._words[self._position : self._position + empty.size]
+        self._position += empty.size
+        self._states[: table.size] = x
+        return symbols
+
+    @property
+    def sound(self) -> bool:
+        """All words used, every lane back in the state it began with."""
+        return self._intact and self._position == self._words.size and bool((self._states == RANS_LOW).all())

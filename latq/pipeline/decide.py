@@ -1,7 +1,8 @@
 """How each tensor is to be coded: quantized by which plan, or kept lossless and why."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,11 +10,27 @@ import numpy.typing as npt
 
 from latq.errors import InputError, ParameterError
 from latq.kernels.reference import tree_sum
-from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, Tile, Tiling, matrix_shape
-from latq.pipeline.plan import CHUNK_ENTRIES, F32_DYNAMIC_RANGE, Plan, check_bits, plan_e8
+from latq.pipeline.chunk import normalized_sample
+from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, MatrixCodec, Tile, Tiling, matrix_shape
+from latq.pipeline.plan import (
+    CHUNK_ENTRIES,
+    F32_DYNAMIC_RANGE,
+    WIDE_SCALES_FROM,
+    Coding,
+    Layout,
+    Plan,
+    check_bits,
+    check_error,
+    plan_entropy,
+    plan_error,
+    plan_fixed,
+)
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
 
+# Entries, and chunks that they come from, to which the model of entropy coding is fitted.
+SAMPLE_ENTRIES = 1 << 17
+SAMPLE_CHUNKS = 16
 # Entries read from a source at a time.
 PANEL_ENTRIES = 1 << 24
 # Tensors below this many bytes are kept lossless rather than refused where the rate leaves no room for their scales.
@@ -22,6 +39,9 @@ SMALL_TENSOR = 1 << 12
 ROUNDING = 1e-12
 # The squares of smaller float64 values underflow; larger ones do not fit the arithmetic.
 SMALLEST_PEAK = 1e-120
+# Errors of no use to a product are not asked for; below the other, float16 scales would show.
+LARGEST_DISTORTION = 0.9
+WIDE_SCALES_BELOW = 5e-6
 LARGEST = float(np.finfo(np.float32).max)
 # Bytes of the container charged to a tensor: preamble, footer, headers, padding; its codec and entry in the metadata.
 CONTAINER_BYTES = 384
@@ -30,10 +50,17 @@ METADATA_BYTES = 480
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """What a user can ask of ``encode``; ``axis`` and ``centre`` are chosen per source and tensor when None."""
+    """What a user can ask of ``encode``; ``axis`` and ``centre`` are chosen per source and tensor when None.
+
+    ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
+    an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
+    """
 
     bits: float = 4.0
     codec: Literal["e8", "raw"] = "e8"
+    coding: Coding = "fixed"
+    error: float | None = None
+    error_of: Literal["decode", "product"] = "decode"
     axis: int | None = None
     rotation: Rotation = "hadamard"
     seed: int = 0
@@ -42,7 +69,10 @@ class EncodeOptions:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        check_bits(self.bits)
+        if self.error is None:
+            check_bits(self.bits, self.coding)
+        else:
+            check_error(self.error, self.coding)
         if not 0 <= self.seed < 1 << 63:
             raise ParameterError(f"seed {self.seed} is out of range; use 0 to 2^63 - 1")
 
@@ -119,16 +149,16 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
         return Lossless(f"no value above {found.peak:.3g}", surprising=True)
     if found.dynamic_range > F32_DYNAMIC_RANGE:
         return Lossless(f"vectors differ in size by a factor of {found.dynamic_range:.1g}", surprising=True)
-    plan = plan_e8(
-        n,
-        m,
-        bits=options.bits,
-        rotation=options.rotation,
-        seed=options.seed,
-        centre=found.centring_pays(min(n, MAX_GROUP)) if options.centre is None else options.centre,
-        dynamic_range=found.dynamic_range,
-        metadata_bytes=CONTAINER_BYTES + METADATA_BYTES + 2 * len(tensor.name.encode()),
-    )
+    centre = found.centring_pays(min(n, MAX_GROUP)) if options.centre is None else options.centre
+    metadata_bytes = CONTAINER_BYTES + METADATA_BYTES + 2 * len(tensor.name.encode())
+    layout = Layout(n, m, options.bits, options.rotation, options.seed, centre, found.dynamic_range, metadata_bytes)
+    plan: Plan | None
+    if options.error is not None:
+        plan = _plan_error(tensor, axis, layout, found, options)
+    elif options.coding == "fixed":
+        plan = plan_fixed(layout)
+    else:
+        plan = plan_entropy(layout, _sample(tensor, axis, layout))
     raw_bytes = n * m * np.dtype(tensor.array.dtype).itemsize
     if plan is None and raw_bytes > SMALL_TENSOR:
         reason = f"{options.bits:g} bits are too little for vectors of {n} entries"
@@ -138,6 +168,34 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
     if plan is None or plan.payload_bytes >= raw_bytes:
         return Lossless("too small to gain")
     return plan
+
+
+def _plan_error(tensor: SourceTensor, axis: int, layout: Layout, found: "_Scan", options: EncodeOptions) -> Plan:
+    """The plan that meets ``options.error``."""
+    assert options.error is not None
+    # Quantization errors are relative to what is left of the energy without the means.
+    centred = found.centred / found.energy if layout.centre and found.energy > 0 else 1.0
+    wanted = options.error * options.error
+    share = (wanted, 0.0)
+    if options.error_of == "product":
+        # e^2 = 2 d + d^2 for unbiased reconstructions of relative noise d, which is D / (1 - D).
+        noise = math.sqrt(1 + wanted / max(centred * centred, 1e-300)) - 1
+        share = (0.0, min(noise / (1 + noise), LARGEST_DISTORTION))
+    distortion = min(share[1] or wanted / max(centred, 1e-300), LARGEST_DISTORTION)
+    layout = replace(layout, bits=WIDE_SCALES_FROM if distortion < WIDE_SCALES_BELOW else 1.0)
+    return plan_error(layout, _sample(tensor, axis, layout), distortion, share)
+
+
+def _sample(tensor: SourceTensor, axis: int, layout: Layout) -> npt.NDArray[np.float32]:
+    """Vectors from chunks all over the tensor, as the codec will see them."""
+    view = MatrixView(tensor.array, tensor.shape, axis)
+    codec = MatrixCodec(**layout.common)
+    tiles = layout.tiles[:: -(-len(layout.tiles) // SAMPLE_CHUNKS)]
+    parts = []
+    for tile in tiles:
+        vectors = min(tile.vectors, max(1, SAMPLE_ENTRIES // (len(tiles) * tile.length)))
+        parts.append(normalized_sample(view.read(tile.v0, tile.v0 + vectors, tile.e0, tile.e1), codec))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)

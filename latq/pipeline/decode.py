@@ -13,7 +13,7 @@ from latq.errors import CorruptError, InputError, LatqError
 from latq.pipeline.chunk import RotatedChunk, decode_chunk, narrowed, reconstruct, to_dtype
 from latq.pipeline.metadata import (
     Codec,
-    E8Codec,
+    MatrixCodec,
     Metadata,
     RawCodec,
     TensorEntry,
@@ -86,7 +86,7 @@ class Tensor:
     @property
     def tiling(self) -> Tiling:
         """Chunks of an e8 tensor."""
-        if not isinstance(self.codec, E8Codec):
+        if not isinstance(self.codec, MatrixCodec):
             raise TypeError("raw tensors are not tiled")
         return Tiling.of(self.entry, self.codec)
 
@@ -142,7 +142,7 @@ class Tensor:
 
     def rotated(self, chunk: int) -> RotatedChunk:
         """Integers, scales and means of one e8 chunk: what the product works on."""
-        assert isinstance(self.codec, E8Codec)
+        assert isinstance(self.codec, MatrixCodec)
         tile = self.tiling.tile(chunk)
         record = self._file.reader.record(self._number, chunk)
         payload = self._file.reader.payload(record)
@@ -152,7 +152,7 @@ class Tensor:
             raise CorruptError(f"{self._place(chunk, record)}: {error}") from None
 
     def _tile(self, chunk: int, dtype: np.dtype[Any]) -> tuple[Tile, Array]:
-        assert isinstance(self.codec, E8Codec)
+        assert isinstance(self.codec, MatrixCodec)
         return self.tiling.tile(chunk), to_dtype(reconstruct(self.rotated(chunk), self.codec), dtype)
 
     def _box(self, bounds: Sequence[tuple[int, int]]) -> Array:

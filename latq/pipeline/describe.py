@@ -9,7 +9,7 @@ from latq.codecs import e8
 from latq.container import container_overhead
 from latq.pipeline.chunk import HEADER, side_bytes
 from latq.pipeline.decode import File, Tensor
-from latq.pipeline.metadata import E8Codec
+from latq.pipeline.metadata import E8Codec, MatrixCodec, RawCodec
 from latq.theory import bits_lost, product_error, product_limit, unbiased_noise
 
 
@@ -28,15 +28,17 @@ class Parts:
 
 
 def parts_of(tensor: Tensor) -> Parts:
-    """Where the bytes of a tensor go. All payload bytes of a lossless tensor count as indices."""
+    """Where the bytes of a tensor go. Codes that have no scale indices count as indices."""
     payload = sum(record.payload_len for record in tensor.records)
     container = sum(container_overhead(record.payload_len) for record in tensor.records)
-    if not isinstance(tensor.codec, E8Codec):
+    if isinstance(tensor.codec, RawCodec):
         return Parts(payload, 0, 0, container)
     tiling = tensor.tiling
     tiles = [tiling.tile(chunk) for chunk in range(tiling.count)]
-    digits = sum(e8.digits_size(tile.entries, tensor.codec.q) for tile in tiles)
     side = sum(HEADER.size + tile.vectors * side_bytes(tensor.codec) for tile in tiles)
+    if not isinstance(tensor.codec, E8Codec):
+        return Parts(payload - side, 0, side, container)
+    digits = sum(e8.digits_size(tile.entries, tensor.codec.q) for tile in tiles)
     return Parts(digits, payload - digits - side, side, container)
 
 
@@ -54,7 +56,7 @@ class Accuracy:
 def accuracy_of(tensor: Tensor) -> Accuracy | None:
     """None for a lossless tensor."""
     entry = tensor.entry
-    if not isinstance(tensor.codec, E8Codec):
+    if not isinstance(tensor.codec, MatrixCodec):
         return None
     if entry.energy == 0:
         return Accuracy(0.0, float("-inf"), 0.0, product_limit(tensor.bits_per_entry))
@@ -106,6 +108,7 @@ def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
         "axis": tensor.axis,
         "entries": tensor.size,
         "codec": msgspec.to_builtins(tensor.codec),
+        "label": tensor.codec.label,
         "chunks": len(tensor.records),
         "bytes": tensor.stored_bytes,
         "bits_per_entry": tensor.bits_per_entry,

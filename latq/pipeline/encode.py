@@ -10,7 +10,7 @@ import zstandard
 
 from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical
 from latq.errors import InputError
-from latq.pipeline.chunk import Energies, encode_chunk
+from latq.pipeline.chunk import Energies, Goal, encode_chunk
 from latq.pipeline.decide import EncodeOptions, Lossless, blocks, decide
 from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, Tile, Tiling, significant, unfit
 from latq.pipeline.plan import Plan
@@ -66,7 +66,7 @@ def encode_source(
         if isinstance(decision.plan, Lossless):
             file.add_raw(tensor, decision.axis, decision.plan)
         else:
-            file.add_e8(tensor, decision.axis, decision.plan)
+            file.add_matrix(tensor, decision.axis, decision.plan)
     metadata = Metadata(source.kind, dict(source.extras), list(file.codecs), file.entries)
     return EncodeReport(file.writer.finish(metadata.dump()), file.reports)
 
@@ -108,19 +108,19 @@ class _FileBuilder:
             self._progress(entries)
         self._describe(tensor, axis, codec, {})
         size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * (chunk + 1)
-        self._report(f"raw {codec.coding}", lossless, size, None)
+        self._report(codec.label, lossless, size, None)
 
-    def add_e8(self, tensor: SourceTensor, axis: int, plan: Plan) -> None:
+    def add_matrix(self, tensor: SourceTensor, axis: int, plan: Plan) -> None:
         view = MatrixView(tensor.array, tensor.shape, axis)
         tiling = Tiling(view.n, view.m, plan.codec.group, plan.codec.chunk_vectors)
 
-        def work(item: tuple[tuple[Tile, npt.NDArray[Any]], int]) -> tuple[Tile, bytes, Energies]:
-            (tile, block), budget = item
-            return tile, *encode_chunk(block, plan.codec, budget)
+        def work(item: tuple[tuple[Tile, npt.NDArray[Any]], Goal]) -> tuple[Tile, bytes, Energies]:
+            (tile, block), goal = item
+            return tile, *encode_chunk(block, plan.codec, goal)
 
         before = self.writer.bytes_written
         total = dict.fromkeys(asdict(Energies()), 0.0)
-        items = zip(blocks(view, tiling), plan.index_budgets, strict=True)
+        items = zip(blocks(view, tiling), plan.goals, strict=True)
         for chunk, (tile, payload, energies) in enumerate(ordered_map(work, items, self._threads)):
             self._add_chunk(payload, chunk, tile.vectors, plan.codec)
             for key, value in asdict(energies).items():
@@ -129,7 +129,7 @@ class _FileBuilder:
         self._describe(tensor, axis, plan.codec, total)
         size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * tiling.count
         error = total["error"] / total["energy"] if total["energy"] else 0.0
-        self._report(f"e8 q={plan.codec.q}", None, size, error)
+        self._report(plan.codec.label, None, size, error)
 
     def _add_chunk(self, payload: bytes, chunk: int, vectors: int, codec: Codec) -> None:
         self.writer.add_chunk(payload, tensor=len(self.entries), chunk=chunk, vectors=vectors, codec=codec.id)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from latq.codecs.e8 import MAX_SCALE, MAX_SCALES
+from latq.coding.model import MAX_SHIFT, MAX_WEIGHTS, MIN_WEIGHTS
 from latq.coding.packing import MAX_Q, is_packable
 from latq.container import dump_canonical, parse_strict
 from latq.errors import CorruptError, UnsupportedError
@@ -27,17 +28,14 @@ MAX_TENSORS = 1 << 16
 
 Offset = Annotated[int, Meta(ge=-4, le=4)]
 Scale = Annotated[int, Meta(ge=1, le=MAX_SCALE)]
+Weight = Annotated[int, Meta(ge=0, le=255)]
 Dimension = Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
 Energy = Annotated[float, Meta(ge=0)]
 
 
-class E8Codec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="codec", tag="e8"):
-    """Parameters of codec e8: enough, with shape and axis, to decode any chunk."""
+class MatrixCodec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every codec of rotated, scaled vectors has in common: enough, with shape and axis, to find and undo them."""
 
-    coding: Literal["fixed"]
-    q: Annotated[int, Meta(ge=2, le=MAX_Q)]
-    scales: Annotated[tuple[Scale, ...], Meta(min_length=1, max_length=MAX_SCALES)]
-    offset: Annotated[tuple[Offset, ...], Meta(min_length=8, max_length=8)]
     rotation: Literal["hadamard", "none"]
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     centre: bool
@@ -46,21 +44,61 @@ class E8Codec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     chunk_vectors: Annotated[int, Meta(ge=1, le=MAX_CHUNK_ENTRIES)]
     alignment: Literal["vector", "tensor"]
 
+
+class E8Codec(MatrixCodec, frozen=True, kw_only=True):
+    """Nested-lattice digits of constant length, and a scale index per block."""
+
+    codec: Literal["e8"] = "e8"
+    coding: Literal["fixed"] = "fixed"
+    q: Annotated[int, Meta(ge=2, le=MAX_Q)]
+    scales: Annotated[tuple[Scale, ...], Meta(min_length=1, max_length=MAX_SCALES)]
+    offset: Annotated[tuple[Offset, ...], Meta(min_length=8, max_length=8)]
+
     id = 2 | 3 << 8
 
+    @property
+    def label(self) -> str:
+        return f"e8 q={self.q}"
 
-class RawCodec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="codec", tag="raw"):
+
+class E8EntropyCodec(MatrixCodec, frozen=True, kw_only=True):
+    """Lattice points at one step size, entropy-coded by the density of the tensor."""
+
+    codec: Literal["e8"] = "e8"
+    coding: Literal["entropy"] = "entropy"
+    shift: Annotated[int, Meta(ge=0, le=MAX_SHIFT)]
+    low: Annotated[int, Meta(ge=-MAX_WEIGHTS, le=MAX_WEIGHTS)]
+    weights: Annotated[tuple[Weight, ...], Meta(min_length=MIN_WEIGHTS, max_length=MAX_WEIGHTS)]
+    odd: Annotated[int, Meta(ge=-128, le=127)]
+
+    id = 2 | 4 << 8
+    label = "e8 entropy"
+
+
+class RawCodec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lossless: the entries in C order, little-endian, in chunks of ``chunk_entries``."""
 
     coding: Literal["stored", "zstd"]
     chunk_entries: Annotated[int, Meta(ge=1, le=MAX_CHUNK_ENTRIES)]
+    codec: Literal["raw"] = "raw"
 
     @property
     def id(self) -> int:
+        """Codec and coding in one number, as frames carry it."""
         return 1 | (1 if self.coding == "stored" else 2) << 8
 
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"raw {self.coding}"
 
-Codec = E8Codec | RawCodec
+
+Codec = E8Codec | E8EntropyCodec | RawCodec
+
+_CODECS: dict[str, dict[str, type[Codec]]] = {
+    "raw": {"stored": RawCodec, "zstd": RawCodec},
+    "e8": {"fixed": E8Codec, "entropy": E8EntropyCodec},
+}
 
 
 class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -82,13 +120,21 @@ class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         return prod(self.shape)
 
 
-class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Outline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: Literal["npy", "h5", "safetensors"]
+    extras: dict[str, Any]
+    codecs: list[dict[str, Any]]
+    tensors: Annotated[list[TensorEntry], Meta(max_length=MAX_TENSORS)]
+
+
+@dataclass(frozen=True)
+class Metadata:
     """Everything in the metadata frame; ``kind`` and ``extras`` describe the container that the tensors came from."""
 
     kind: Literal["npy", "h5", "safetensors"]
     extras: dict[str, Any]
     codecs: list[Codec]
-    tensors: Annotated[list[TensorEntry], Meta(max_length=MAX_TENSORS)]
+    tensors: list[TensorEntry]
 
     def dump(self) -> bytes:
         """Canonical JSON."""
@@ -100,9 +146,12 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         plain = parse_strict(raw)
         _refuse_unknown(plain, where)
         try:
-            metadata = msgspec.convert(plain, cls)
+            # Which structure a codec has depends on two of its keys: more than msgspec's tags can tell apart.
+            outline = msgspec.convert(plain, _Outline)
+            codecs = [_codec(element) for element in outline.codecs]
         except msgspec.ValidationError as error:
             raise CorruptError(f"{where}: metadata: {error}") from None
+        metadata = cls(outline.kind, outline.extras, codecs, outline.tensors)
         for entry in metadata.tensors:
             _check_tensor(entry, metadata.codecs, where)
         for codec in metadata.codecs:
@@ -144,7 +193,7 @@ class Tiling:
     chunk_vectors: int
 
     @classmethod
-    def of(cls, entry: TensorEntry, codec: E8Codec) -> "Tiling":
+    def of(cls, entry: TensorEntry, codec: MatrixCodec) -> "Tiling":
         n, m = matrix_shape(entry.shape, entry.axis)
         return cls(n, m, codec.group, codec.chunk_vectors)
 
@@ -185,7 +234,15 @@ def significant(x: float) -> float:
     return float(f"{x:.8e}")
 
 
-_KNOWN_CODINGS = {"e8": ("fixed",), "raw": ("stored", "zstd")}
+def _codec(plain: dict[str, Any]) -> Codec:
+    """The structure that a codec's two names call for; ValidationError if it is not kept."""
+    names = msgspec.convert(plain, _CodecNames)
+    return msgspec.convert(plain, _CODECS[names.codec][names.coding])
+
+
+class _CodecNames(msgspec.Struct):
+    codec: str
+    coding: str
 
 
 def _refuse_unknown(plain: Any, where: str) -> None:
@@ -193,17 +250,17 @@ def _refuse_unknown(plain: Any, where: str) -> None:
     codecs = plain.get("codecs") if isinstance(plain, dict) else None
     for codec in codecs if isinstance(codecs, list) else []:
         name, coding = (codec.get("codec"), codec.get("coding")) if isinstance(codec, dict) else (None, None)
-        known = isinstance(name, str) and name in _KNOWN_CODINGS
-        if isinstance(name, str) and (not known or (isinstance(coding, str) and coding not in _KNOWN_CODINGS[name])):
+        known = _CODECS.get(name) if isinstance(name, str) else None
+        if isinstance(name, str) and (known is None or (isinstance(coding, str) and coding not in known)):
             raise UnsupportedError(f"{where}: needs codec {name} with coding {coding}; update latq")
 
 
 def _check_codec(codec: Codec, where: str) -> None:
     if isinstance(codec, RawCodec):
         return
-    if not is_packable(codec.q):
+    if isinstance(codec, E8Codec) and not is_packable(codec.q):
         raise CorruptError(f"{where}: metadata: {codec.q} is not a nesting ratio of the format")
-    if list(codec.scales) != sorted(set(codec.scales)):
+    if isinstance(codec, E8Codec) and list(codec.scales) != sorted(set(codec.scales)):
         raise CorruptError(f"{where}: metadata: scales are not increasing")
     if codec.group * codec.chunk_vectors > MAX_CHUNK_ENTRIES:
         raise CorruptError(f"{where}: metadata: chunks of more than {MAX_CHUNK_ENTRIES} entries")
@@ -233,5 +290,5 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
         raise CorruptError(f"{where}: refers to codec {entry.codec} of {len(codecs)}")
     if entry.axis >= max(len(entry.shape), 1):
         raise CorruptError(f"{where}: axis {entry.axis} of {len(entry.shape)} dimensions")
-    if isinstance(codecs[entry.codec], E8Codec) and entry.dtype not in QUANTIZABLE:
+    if isinstance(codecs[entry.codec], MatrixCodec) and entry.dtype not in QUANTIZABLE:
         raise CorruptError(f"{where}: dtype {entry.dtype} cannot be coded with e8")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from latq.errors import InputError
 from latq.pipeline.chunk import RotatedChunk, reconstruct
 from latq.pipeline.decode import Tensor
-from latq.pipeline.metadata import MAX_GROUP, E8Codec
+from latq.pipeline.metadata import MAX_GROUP, MatrixCodec
 from latq.sources import MatrixView
 from latq.theory import unbiased_noise
 from latq.transforms.rotation import Rotation, rotate, unrotate
@@ -119,10 +119,10 @@ class PlainOperand(Operand):
 
 
 class CompressedOperand(Operand):
-    """An e8 tensor, taken chunk by chunk without leaving the rotated domain."""
+    """A quantized tensor, taken chunk by chunk without leaving the rotated domain."""
 
     def __init__(self, tensor: Tensor) -> None:
-        assert isinstance(tensor.codec, E8Codec)
+        assert isinstance(tensor.codec, MatrixCodec)
         self._tensor, self._codec = tensor, tensor.codec
         self.n, self.m = tensor.n, tensor.m
 

@@ -3,7 +3,7 @@
 usage: python tests/benchmarks/accuracy.py gaussian                N(0,1) 4096 x 1024, and the product of two such files
        python tests/benchmarks/accuracy.py files FILE...           each file: rate, D, bits lost, seconds
        python tests/benchmarks/accuracy.py pairs pairs.h5          X (tokens x in) times W (in x out) for every layer
-options: --bits 2.25,3.25,4.25   --axis K
+options: --bits 2.25,3.25,4.25   --axis K   --coding fixed|entropy
 """
 
 import argparse
@@ -32,10 +32,9 @@ def energy(x):
     return float(wide @ wide)
 
 
-def round_trip(path, bits, axis, work):
+def round_trip(path, bits, options, work):
     """Encode, decode, and compare every float tensor with the original."""
     coded, back = work / "coded.latq", work / ("back" + Path(path).suffix)
-    options = ["--axis", axis] if axis is not None else []
     encoded = latq("encode", path, "-o", coded, "-f", "--bits", bits, *options)
     latq("decode", coded, "-o", back, "-f")
     error = signal = 0.0
@@ -62,10 +61,10 @@ def round_trip(path, bits, axis, work):
     )
 
 
-def multiply(a, b, bits, work, label):
+def multiply(a, b, bits, options, work, label):
     """Product of two .npy files against the exact one."""
     for name, path in (("a", a), ("b", b)):
-        latq("encode", path, "-o", work / f"{name}.latq", "-f", "--bits", bits)
+        latq("encode", path, "-o", work / f"{name}.latq", "-f", "--bits", bits, *options)
     x, y = np.load(a).astype(np.float64), np.load(b).astype(np.float64)
     truth = x.T @ y
     scale = energy(x) * energy(y) / len(x)
@@ -88,7 +87,10 @@ def main():
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--bits", default="2.25,3.25,4.25")
     parser.add_argument("--axis", type=int)
+    parser.add_argument("--coding", default="fixed")
     options = parser.parse_args()
+    coding = ["--coding", options.coding]
+    axis = ["--axis", options.axis] if options.axis is not None else []
     rates = [float(b) for b in options.bits.split(",")]
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
@@ -99,16 +101,16 @@ def main():
             print(f"{'file':36s}  bits     rate           D    lost  overall seconds")
             for path in options.paths or [work / "x.npy"]:
                 for bits in rates:
-                    round_trip(path, bits, options.axis, work)
+                    round_trip(path, bits, [*coding, *axis], work)
         for bits in rates:
             if options.what == "gaussian":
-                multiply(work / "x.npy", work / "y.npy", bits, work, "gaussian 4096x1024")
+                multiply(work / "x.npy", work / "y.npy", bits, coding, work, "gaussian 4096x1024")
             if options.what == "pairs":
                 with h5py.File(options.paths[0]) as file:
                     for layer in file:
                         np.save(work / "x.npy", file[layer]["X"][:2000].T)
                         np.save(work / "y.npy", file[layer]["W"][()])
-                        multiply(work / "x.npy", work / "y.npy", bits, work, layer)
+                        multiply(work / "x.npy", work / "y.npy", bits, coding, work, layer)
 
 
 main()

@@ -1,0 +1,206 @@
+"""Entropy coding of E8 points: the model, exact rates, outliers, damage."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import latq
+from latq.codecs import e8_entropy
+from latq.coding import model
+from latq.coding.model import Density
+from latq.errors import CorruptError
+from latq.pipeline.describe import accuracy_of
+
+F32 = npt.NDArray[np.float32]
+
+
+def gaussian(*shape: int, seed: int = 0) -> F32:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def encoded(x: F32, bits: float, **options: Any) -> tuple[bytes, F32]:
+    data = latq.encode(x, bits, coding="entropy", **options)
+    y = latq.decode(data)
+    assert isinstance(y, np.ndarray)
+    return data, y
+
+
+def distortion(x: F32, y: F32) -> float:
+    x64, y64 = x.astype(np.float64), y.astype(np.float64)
+    return float(((x64 - y64) ** 2).sum() / (x64**2).sum())
+
+
+class TestModel:
+    @given(
+        codes=st.lists(st.integers(0, 255), min_size=4, max_size=255),
+        low=st.integers(-255, 255),
+        odd=st.integers(-128, 127),
+        shift=st.sampled_from([0, 3]),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_any_density_gives_sound_tables(self, codes: list[int], low: int, odd: int, shift: int) -> None:
+        tables = Density(shift, low, tuple(codes), odd if shift == 0 else 0).tables
+        frequencies = tables.rans.frequencies
+        assert (frequencies.sum(axis=1) == model.TOTAL).all()
+        assert (frequencies[:, 0] == 1).all()
+        for row, values in zip(frequencies, tables.values, strict=True):
+            used = np.count_nonzero(row)
+            assert used >= 2
+            assert (row[1:used] > 0).all()
+            assert (np.diff(values[1:used]) > 0).all()
+
+    def test_tables_split_the_coordinates_by_class(self) -> None:
+        tables = Density(0, -5, (10,) * 11, 0).tables
+        classes = [tables.values[k, 1 : np.count_nonzero(tables.rans.frequencies[k])].tolist() for k in range(7)]
+        assert classes[0] == list(range(-5, 6))
+        assert classes[1:3] == [[-4, -2, 0, 2, 4], [-5, -3, -1, 1, 3, 5]]
+        assert classes[3:] == [[-4, 0, 4], [-3, 1, 5], [-2, 2], [-5, -1, 3]]
+
+    def test_fitted_tables_follow_the_counts(self) -> None:
+        x = np.arange(-30, 31)
+        counts = (1e6 * np.exp(-(x**2) / 200)).astype(np.int64)
+        fitted = Density.fit(counts, -30, 1, (0, 0)).tables.rans.frequencies[0][1:]
+        assert fitted[:61] / model.TOTAL == pytest.approx(counts / counts.sum(), rel=0.03, abs=1e-4)
+
+
+class TestCodec:
+    @given(step=st.sampled_from([3.0, 1.0, 0.3, 0.05, 0.002]), blocks=st.integers(1, 400), seed=st.integers(0, 99))
+    @settings(max_examples=40, deadline=None)
+    def test_points_round_trip_in_the_size_foretold(self, step: float, blocks: int, seed: int) -> None:
+        x = gaussian(8 * blocks, seed=seed)
+        x[::37] *= 50
+        step, density = e8_entropy.design(gaussian(4096), max(0.4, np.log2(4 / step)))
+        points = e8_entropy.quantize(x.reshape(-1, 8).T.copy(), np.float32(step), density)
+        stream, rest = e8_entropy.encode(points, density)
+        assert (e8_entropy._read(stream, rest, density, blocks) == points).all()
+        assert len(stream) + len(rest) <= e8_entropy.size_of(points, density)
+
+    def test_loses_an_eighth_and_a_half_of_a_bit(self) -> None:
+        """0.146 is the bound of the lattice (2 pi e G(E8)), 0.2546 what entropy-coded scalars lose."""
+        x = gaussian(1 << 18)
+        for rate in (2.0, 4.0, 7.0):
+            step, density = e8_entropy.design(x[: 1 << 16], rate)
+            points = e8_entropy.within_budget(x, density, step, int(rate * x.size / 8))
+            stream, rest = e8_entropy.encode(points, density)
+            v = e8_entropy.integers_of(points, x.size)
+            gain = float(x @ v) / float(v @ v)
+            lost = 8 * (len(stream) + len(rest)) / x.size + 0.5 * np.log2(((x - gain * v) ** 2).mean())
+            assert 0.143 < lost < 0.158
+
+    def test_damage(self) -> None:
+        x = gaussian(8 * 500)
+        x[5] = 1000
+        step, density = e8_entropy.design(gaussian(4096), 3.0)
+        stream, rest = e8_entropy.encode(e8_entropy.within_budget(x, density, step, 1600), density)
+        assert len(rest) == 4
+        for bad in ((stream[:-2], rest), (stream + b"\0\0", rest), (stream, b""), (stream, rest * 2), (b"", rest)):
+            with pytest.raises(CorruptError):
+                e8_entropy.decode(*bad, density, x.size)
+        flipped = bytearray(stream)
+        flipped[40] ^= 1
+        with pytest.raises(CorruptError):
+            e8_entropy.decode(bytes(flipped), rest, density, x.size)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("bits", [0.5, 1.0, 1.7, 2.25, 3.6, 5.0, 6.3, 9.5, 12.0])
+    def test_any_rate_is_met_from_below(self, bits: float) -> None:
+        x = gaussian(4096, 260)
+        data, y = encoded(x, bits)
+        rate = 8 * len(data) / x.size
+        assert bits - 0.02 < rate <= bits
+        lost = rate + 0.5 * np.log2(distortion(x, y))
+        assert lost < (0.2 if bits < 1 else 0.18)
+
+    def test_beats_fixed_coding(self) -> None:
+        x = gaussian(1024, 500)
+        fixed = latq.encode(x, 4.25)
+        _, y = encoded(x, 8 * len(fixed) / x.size)
+        assert distortion(x, y) < 0.87 * distortion(x, latq.decode(fixed))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("n", [1, 7, 8, 9, 50, 1023, 4096, 40_000])
+    def test_lengths(self, n: int) -> None:
+        x = gaussian(n, 37) + 1
+        data, y = encoded(x, 7)
+        accuracy = accuracy_of(latq.open(data)["data"])
+        assert distortion(x, y) < (0.3 if n < 50 else 0.001)
+        if accuracy:
+            assert accuracy.decode_error == pytest.approx(distortion(x, y), rel=1e-3)
+
+    def test_an_outlier_costs_only_itself(self) -> None:
+        x = gaussian(2048, 300)
+        spiked = x.copy()
+        spiked[17, 5] = 1e6
+        plain, y = encoded(x, 4, rotation="none")
+        data, z = encoded(spiked, 4, rotation="none")
+        assert len(data) <= len(plain) * 1.01
+        others = np.delete(np.arange(300), 5)
+        assert distortion(x[:, others], z[:, others]) < 1.05 * distortion(x[:, others], y[:, others])
+        assert z[17, 5] == pytest.approx(1e6, rel=0.01)
+
+    def test_random_access_and_threads(self) -> None:
+        x = gaussian(40_000, 60)
+        data, y = encoded(x, 2.5, threads=2)
+        assert data == latq.encode(x, 2.5, coding="entropy")
+        assert (latq.open(data)["data"][35_000:, 50:] == y[35_000:, 50:]).all()
+
+    def test_zeros_and_constants(self) -> None:
+        zeros = np.zeros((500, 20), np.float32)
+        assert encoded(zeros, 3)[1].tobytes() == zeros.tobytes()
+        constant = np.full((500, 20), 3.25, np.float32)
+        assert encoded(constant, 3)[1] == pytest.approx(constant, rel=1e-6)
+
+    @pytest.mark.parametrize("bits", [2.0, 4.0])
+    def test_product_error_is_as_predicted(self, bits: float) -> None:
+        a, b = gaussian(2048, 200, seed=1), gaussian(2048, 250, seed=2)
+        data = encoded(a, bits)[0], encoded(b, bits)[0]
+        estimate, report = latq.product(*data, report=True)
+        truth = a.astype(np.float64).T @ b
+        assert np.linalg.norm(estimate - truth) / report.error == pytest.approx(1.0, abs=0.03)
+
+    def test_product_of_different_codings(self) -> None:
+        a, b = gaussian(1500, 100, seed=1), gaussian(1500, 100, seed=2)
+        estimate, report = latq.product(encoded(a, 3)[0], latq.encode(b, 4), report=True)
+        assert not report.note
+        assert np.linalg.norm(estimate - a.T @ b) / report.error == pytest.approx(1.0, abs=0.04)
+
+    @pytest.mark.parametrize("bits", [0.2, 12.5])
+    def test_impossible_rates(self, bits: float) -> None:
+        with pytest.raises(latq.ParameterError, match=r"use 0\.3 to 12"):
+            encoded(gaussian(64, 64), bits)
+
+
+class TestTargetError:
+    @pytest.mark.parametrize("error", [0.3, 0.05, 0.004, 1e-4])
+    def test_decode_error_is_met_and_not_much_less(self, error: float) -> None:
+        x = gaussian(1000, 300) + 0.5
+        _, y = encoded(x, 4, error=error)
+        assert 0.985 * error < distortion(x, y) ** 0.5 <= error
+
+    def test_it_is_the_smallest_file(self) -> None:
+        x = gaussian(2048, 400)
+        data, y = encoded(x, 4, error=0.07)
+        _, same_size = encoded(x, 8 * len(data) / x.size)
+        assert distortion(x, y) < 1.02 * distortion(x, same_size)
+
+    @pytest.mark.parametrize("error", [0.4, 0.05])
+    def test_product_error(self, error: float) -> None:
+        a, b = gaussian(2048, 300, seed=1), gaussian(2048, 300, seed=2)
+        data = [encoded(x, 4, error=error, error_of="product")[0] for x in (a, b)]
+        truth = a.astype(np.float64).T @ b
+        scale = np.linalg.norm(a.astype(np.float64)) * np.linalg.norm(b.astype(np.float64)) / 2048**0.5
+        assert float(np.linalg.norm(latq.product(*data) - truth) / scale) == pytest.approx(error, rel=0.02)
+
+    def test_every_tensor_meets_it(self) -> None:
+        x = np.concatenate([gaussian(512, 40), 1000 * gaussian(512, 40), np.ones((512, 9), np.float32)], axis=1)
+        _, y = encoded(x, 4, error=0.02)
+        assert distortion(x, y) ** 0.5 <= 0.02
+
+    @pytest.mark.parametrize(("error", "options"), [(0, {}), (1.5, {}), (0.1, {"coding": "fixed"})])
+    def test_impossible_errors(self, error: float, options: dict[str, Any]) -> None:
+        with pytest.raises(latq.ParameterError, match="error"):
+            latq.encode(gaussian(64, 64), error=error, **{"coding": "entropy", **options})

@@ -50,7 +50,8 @@ def test_close_to_the_limit() -> None:
 
 def test_groups_and_partial_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "CHUNK_ENTRIES", 1 << 17)
-    monkeypatch.setattr("latq.products.estimator.TILE_VECTORS", 48)
+    monkeypatch.setattr("latq.products.estimator.PANEL_ENTRIES", 48 * 70_001)
+    monkeypatch.setattr("latq.products.estimator.TILE_ENTRIES", 48 * 7)
     a, b = pair(70_001, 50, mean=0.5)
     data = latq.encode(a, 3), latq.encode(b[:, :33], 3)
     assert len(latq.open(data[0])["data"].records) > 30

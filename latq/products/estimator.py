@@ -18,9 +18,9 @@ from latq.transforms.rotation import rotate
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-# Entries of one panel of an operand, and of one tile of the product, held in memory at a time.
+# Entries of the panels of an operand, and of a tile of the product, that are in memory at a time.
 PANEL_ENTRIES = 1 << 24
-TILE_VECTORS = 1 << 12
+TILE_ENTRIES = 1 << 24
 
 
 Estimate = Literal["unbiased", "shrunk"]
@@ -67,23 +67,36 @@ def multiply(
     square = centred_square = 0.0
     for a0, a1 in _spans(a, frame):
         panels_a = list(_panels(a, a0, a1, frame, threads))
+        sums_a.record(a0, panels_a)
         for b0, b1 in _spans(b, frame):
-            tile: F32 = np.zeros((a1 - a0, b1 - b0), np.float32)
-            for group, (panel_a, panel_b) in enumerate(zip(panels_a, _panels(b, b0, b1, frame, threads), strict=True)):
-                tile += panel_a.rotated @ panel_b.rotated.T
-                sums_a.record(group, a0, panel_a)
-                sums_b.record(group, b0, panel_b)
-            centred_square += float(np.vdot(tile, tile))
-            tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), slice(b0, b1))).astype(np.float32)
-            square += float(np.vdot(tile, tile))
-            target[a0:a1, b0:b1] = tile
-            progress(tile.size)
+            panels_b = list(_panels(b, b0, b1, frame, threads))
+            sums_b.record(b0, panels_b)
+            width = max(1, TILE_ENTRIES // (a1 - a0))
+            for c0 in range(b0, b1, width):
+                columns = slice(c0, min(c0 + width, b1))
+                tile = _centred_tile(panels_a, panels_b, a1 - a0, slice(columns.start - b0, columns.stop - b0))
+                centred_square += float(np.vdot(tile, tile))
+                tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), columns)).astype(np.float32)
+                square += float(np.vdot(tile, tile))
+                target[a0:a1, columns] = tile
+                progress(tile.size)
     shrink = _shrink_factor(a, b, centred_square) if estimate == "shrunk" else 1.0
     if shrink < 1.0:
         for a0, a1 in _spans(a, frame):
-            means = _mean_part(sums_a, sums_b, slice(a0, a1), slice(0, b.m))
-            target[a0:a1, :] = shrink * (target[a0:a1, :] - means) + means
+            width = max(1, TILE_ENTRIES // (a1 - a0))
+            for b0 in range(0, b.m, width):
+                columns = slice(b0, min(b0 + width, b.m))
+                means = _mean_part(sums_a, sums_b, slice(a0, a1), columns)
+                target[a0:a1, columns] = shrink * (target[a0:a1, columns] - means) + means
     return _report(a, b, square, centred_square, shrink, note)
+
+
+def _centred_tile(panels_a: list[Panel], panels_b: list[Panel], rows: int, columns: slice) -> F32:
+    """Product of the rotated vectors, summed over the groups; all rows, some columns."""
+    tile = np.zeros((rows, columns.stop - columns.start), np.float32)
+    for panel_a, panel_b in zip(panels_a, panels_b, strict=True):
+        tile += panel_a.rotated @ panel_b.rotated[columns].T
+    return tile
 
 
 class _VectorSums:
@@ -95,13 +108,14 @@ class _VectorSums:
         self.lengths = np.array([e1 - e0 for e0, e1 in frame.groups], np.float64)
         self._frame = frame
 
-    def record(self, group: int, v0: int, panel: Panel) -> None:
-        place = group, slice(v0, v0 + len(panel.rotated))
-        if panel.means is not None:
-            self.means[place] = panel.means
-        else:
-            ones = np.ones((1, panel.rotated.shape[1]), np.float32)
-            self.sums[place] = panel.rotated @ rotate(ones, self._frame.rotation, self._frame.seed)[0]
+    def record(self, v0: int, panels: list[Panel]) -> None:
+        for group, panel in enumerate(panels):
+            place = group, slice(v0, v0 + len(panel.rotated))
+            if panel.means is not None:
+                self.means[place] = panel.means
+            else:
+                ones = np.ones((1, panel.rotated.shape[1]), np.float32)
+                self.sums[place] = panel.rotated @ rotate(ones, self._frame.rotation, self._frame.seed)[0]
 
 
 def _mean_part(a: _VectorSums, b: _VectorSums, rows: slice, columns: slice) -> F64:
@@ -116,7 +130,7 @@ def _mean_part(a: _VectorSums, b: _VectorSums, rows: slice, columns: slice) -> F
 
 def _spans(operand: Operand, frame: Frame) -> Iterator[tuple[int, int]]:
     """Runs of vectors whose panels fit in memory, whole chunks where possible."""
-    most = max(1, min(TILE_VECTORS, PANEL_ENTRIES // max(frame.n, 1)))
+    most = max(1, PANEL_ENTRIES // max(frame.n, 1))
     size = max(most // operand.step, 1) * operand.step if most >= operand.step else most
     for v0 in range(0, operand.m, size):
         yield v0, min(v0 + size, operand.m)

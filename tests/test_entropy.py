@@ -107,7 +107,7 @@ class TestCodec:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("bits", [0.5, 1.0, 1.7, 2.25, 3.6, 5.0, 6.3, 9.5, 12.0])
+    @pytest.mark.parametrize("bits", [0.5, 1.7, 3.6, 6.3, 12.0])
     def test_any_rate_is_met_from_below(self, bits: float) -> None:
         x = gaussian(4096, 260)
         data, y = encoded(x, bits)

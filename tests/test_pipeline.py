@@ -72,7 +72,7 @@ class TestRate:
 class TestAccuracy:
     @pytest.mark.parametrize("n", LENGTHS)
     def test_every_length(self, n: int) -> None:
-        x = gaussian(n, 40) + 1
+        x = gaussian(n, 40 if n < 50_000 else 12) + 1
         data = latq.encode(x, 6)
         y = latq.decode(data)
         assert isinstance(y, np.ndarray)
@@ -133,7 +133,7 @@ class TestAccuracy:
         assert distortion(x, decoded(x, 4, rotation="none")) > 0.01
 
     def test_same_bytes_from_any_thread_count(self) -> None:
-        x = gaussian(3000, 800)
+        x = gaussian(3000, 450)
         assert len({latq.encode(x, 3.3, threads=threads) for threads in (1, 2, 5)}) == 1
 
 

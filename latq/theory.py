@@ -13,7 +13,7 @@ SCALAR_GAP = 0.5 * math.log2(math.pi * math.e / 6.0)
 
 
 def product_limit(rate: float) -> float:
-    """Gamma(R): least product error for independent Gaussian matrices, both at ``rate`` >= 0 (Theorem 1)."""
+    """Gamma(R): least product error for independent Gaussian matrices, both at ``rate`` >= 0."""
     if rate < R_STAR:
         return 1.0 - rate / R_STAR * (1.0 - product_limit(R_STAR))
     t = math.pow(4.0, -rate)

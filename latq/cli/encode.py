@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,7 @@ def _shown(source: str) -> str:
 
 
 def _entries(source: Source) -> list[int]:
-    return [_product(t.shape) for t in source.tensors]
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for s in shape:
-        size *= s
-    return size
+    return [prod(t.shape) for t in source.tensors]
 
 
 def _summarize(console: Console, report: EncodeReport, target: str, original: int, total: int, seconds: float) -> None:

@@ -71,9 +71,7 @@ def multiply(
         for b0, b1 in _spans(b, frame):
             panels_b = list(_panels(b, b0, b1, frame, threads))
             sums_b.record(b0, panels_b)
-            width = max(1, TILE_ENTRIES // (a1 - a0))
-            for c0 in range(b0, b1, width):
-                columns = slice(c0, min(c0 + width, b1))
+            for columns in _tiles(a1 - a0, b0, b1):
                 tile = _centred_tile(panels_a, panels_b, a1 - a0, slice(columns.start - b0, columns.stop - b0))
                 centred_square += float(np.vdot(tile, tile))
                 tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), columns)).astype(np.float32)
@@ -83,9 +81,7 @@ def multiply(
     shrink = _shrink_factor(a, b, centred_square) if estimate == "shrunk" else 1.0
     if shrink < 1.0:
         for a0, a1 in _spans(a, frame):
-            width = max(1, TILE_ENTRIES // (a1 - a0))
-            for b0 in range(0, b.m, width):
-                columns = slice(b0, min(b0 + width, b.m))
+            for columns in _tiles(a1 - a0, 0, b.m):
                 means = _mean_part(sums_a, sums_b, slice(a0, a1), columns)
                 target[a0:a1, columns] = shrink * (target[a0:a1, columns] - means) + means
     return _report(a, b, square, centred_square, shrink, note)
@@ -134,6 +130,13 @@ def _spans(operand: Operand, frame: Frame) -> Iterator[tuple[int, int]]:
     size = max(most // operand.step, 1) * operand.step if most >= operand.step else most
     for v0 in range(0, operand.m, size):
         yield v0, min(v0 + size, operand.m)
+
+
+def _tiles(rows: int, b0: int, b1: int) -> Iterator[slice]:
+    """Columns [b0, b1) in slices that make tiles of ``rows`` rows fit in memory."""
+    width = max(1, TILE_ENTRIES // rows)
+    for start in range(b0, b1, width):
+        yield slice(start, min(start + width, b1))
 
 
 def _panels(operand: Operand, v0: int, v1: int, frame: Frame, threads: int) -> Iterator[Panel]:

@@ -58,12 +58,14 @@ def unbiased_guarantee(limit: float, energy_a: float, energy_b: float, length: f
     return energy_a * energy_b / length * limit
 
 
-def product_error(noise_a: float, noise_b: float) -> float:
+def product_error(noise_a: float, noise_b: float, kept: float = 1.0) -> float:
     """Product error of unbiased reconstructions whose error energies are ``noise`` times their own energies.
 
     The errors are uncorrelated with everything after a random rotation, so the energies add: d_a + d_b + d_a d_b.
+    Sides that keep only a share of their rotated coordinates lack the same ones, up to the larger share ``kept``: the
+    noise of that is in both, but in the product once, which makes it kept (1 + d_a) (1 + d_b) - 1.
     """
-    return noise_a + noise_b + noise_a * noise_b
+    return kept * (noise_a + noise_b + noise_a * noise_b) - (1.0 - kept)
 
 
 def unbiased_noise(energy: float, overlap: float, error: float) -> float:

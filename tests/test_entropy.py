@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import latq
 from latq.codecs import e8_entropy
+from latq.codecs.e8_entropy_design import Sample, design_for_rate
 from latq.coding import model
 from latq.coding.model import Density
 from latq.errors import CorruptError
@@ -20,6 +21,13 @@ F32 = npt.NDArray[np.float32]
 
 def gaussian(*shape: int, seed: int = 0) -> F32:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def sample(x: F32, widths: tuple[int, ...] = (0,)) -> Sample:
+    """A Gaussian sample, as many blocks in each class."""
+    classes = np.arange(x.size // 8) % len(widths)
+    blocks = e8_entropy.blocks_of(x) * (2.0 ** (-np.array(widths, np.float32) / 8))[classes]
+    return Sample(blocks.astype(np.float32), classes, widths, (1.0,) * len(widths))
 
 
 def encoded(x: F32, bits: float, **options: Any) -> tuple[bytes, F32]:
@@ -36,14 +44,19 @@ def distortion(x: F32, y: F32) -> float:
 
 class TestModel:
     @given(
-        codes=st.lists(st.integers(0, 255), min_size=4, max_size=255),
-        low=st.integers(-255, 255),
+        codes=st.lists(st.integers(0, 255), min_size=5, max_size=255),
+        low=st.floats(0, 1),
         odd=st.integers(-128, 127),
         shift=st.sampled_from([0, 3]),
+        widths=st.lists(st.integers(model.MIN_WIDTH, model.MAX_WIDTH), min_size=1, max_size=4),
     )
     @settings(max_examples=60, deadline=None)
-    def test_any_density_gives_sound_tables(self, codes: list[int], low: int, odd: int, shift: int) -> None:
-        tables = Density(shift, low, tuple(codes), odd if shift == 0 else 0).tables
+    def test_any_density_gives_sound_tables(
+        self, codes: list[int], low: float, odd: int, shift: int, widths: list[int]
+    ) -> None:
+        first = round(3 - len(codes) + low * (len(codes) - 5))
+        tables = Density(shift, first, tuple(codes), odd if shift == 0 else 0, tuple(widths)).tables
+        assert len(tables.values) == tables.per_class * len(widths)
         frequencies = tables.rans.frequencies
         assert (frequencies.sum(axis=1) == model.TOTAL).all()
         assert (frequencies[:, 0] == 1).all()
@@ -60,11 +73,27 @@ class TestModel:
         assert classes[1:3] == [[-4, -2, 0, 2, 4], [-5, -3, -1, 1, 3, 5]]
         assert classes[3:] == [[-4, 0, 4], [-3, 1, 5], [-2, 2], [-5, -1, 3]]
 
-    def test_fitted_tables_follow_the_counts(self) -> None:
-        x = np.arange(-30, 31)
-        counts = (1e6 * np.exp(-(x**2) / 200)).astype(np.int64)
-        fitted = Density.fit(counts, -30, 1, (0, 0)).tables.rans.frequencies[0][1:]
-        assert fitted[:61] / model.TOTAL == pytest.approx(counts / counts.sum(), rel=0.03, abs=1e-4)
+    @pytest.mark.parametrize(("deviation", "weights"), [(5, 41), (25, 61)])
+    def test_fitted_tables_follow_the_counts(self, deviation: int, weights: int) -> None:
+        """A wide density needs a weight for every other value only."""
+        x = np.arange(-4 * deviation, 4 * deviation + 1)
+        counts = (1e6 * np.exp(-(x**2) / (2 * deviation**2))).astype(np.int64)
+        density = Density.fit(counts, 1, (0, 0))
+        assert len(density.codes) <= weights
+        used = density.tables.values[0][1:]
+        fitted = dict(zip(used.tolist(), density.tables.rans.frequencies[0][1:].tolist(), strict=True))
+        kept = np.array([fitted[v] for v in x.tolist()])
+        assert kept / model.TOTAL == pytest.approx(counts / counts.sum(), rel=0.04, abs=2e-4)
+
+    def test_narrower_classes_have_narrower_tables(self) -> None:
+        x = np.arange(-90, 91)
+        density = Density.fit((1e6 * np.exp(-(x**2) / 1000)).astype(np.int64), 1, (0, 0)).with_classes((0, 8, 20))
+        spreads = []
+        for values, frequencies in zip(density.tables.values, density.tables.rans.frequencies, strict=True):
+            share = frequencies[1:] / frequencies[1:].sum()
+            spreads.append(float(np.sqrt((share * (values[1:] + 0.5) ** 2).sum())))
+        assert spreads[0] / spreads[1] == pytest.approx(2, rel=0.02)
+        assert spreads[0] / spreads[2] == pytest.approx(2**2.5, rel=0.03)
 
 
 class TestCodec:
@@ -73,19 +102,22 @@ class TestCodec:
     def test_points_round_trip_in_the_size_foretold(self, step: float, blocks: int, seed: int) -> None:
         x = gaussian(8 * blocks, seed=seed)
         x[::37] *= 50
-        step, density = e8_entropy.design(gaussian(4096), max(0.4, np.log2(4 / step)))
-        points = e8_entropy.quantize(x.reshape(-1, 8).T.copy(), np.float32(step), density)
-        stream, rest = e8_entropy.encode(points, density)
-        assert (e8_entropy._read(stream, rest, density, blocks) == points).all()
-        assert len(stream) + len(rest) <= e8_entropy.size_of(points, density)
+        design = design_for_rate(sample(gaussian(4096), (0, 5, 40)), max(0.4, np.log2(4 / step)))
+        classes = np.random.default_rng(seed).integers(0, 3, blocks)
+        points = e8_entropy.quantize(e8_entropy.blocks_of(x), classes, design.step, design.density)
+        stream, rest = e8_entropy.encode(points, design.density, classes)
+        assert (e8_entropy._read(stream, rest, design.density, classes) == points).all()
+        assert len(stream) + len(rest) <= e8_entropy.size_of(points, design.density, classes)
 
     def test_loses_an_eighth_and_a_half_of_a_bit(self) -> None:
         """0.146 is the bound of the lattice (2 pi e G(E8)), 0.2546 what entropy-coded scalars lose."""
         x = gaussian(1 << 18)
         for rate in (2.0, 4.0, 7.0):
-            step, density = e8_entropy.design(x[: 1 << 16], rate)
-            points = e8_entropy.within_budget(x, density, step, int(rate * x.size / 8))
-            stream, rest = e8_entropy.encode(points, density)
+            design = design_for_rate(sample(x[: 1 << 16]), rate)
+            classes = np.zeros(x.size // 8, np.intp)
+            blocks = e8_entropy.blocks_of(x)
+            points = e8_entropy.within_budget(blocks, classes, design.density, design.step, int(rate * x.size / 8))
+            stream, rest = e8_entropy.encode(points, design.density, classes)
             v = e8_entropy.integers_of(points, x.size)
             gain = float(x @ v) / float(v @ v)
             lost = 8 * (len(stream) + len(rest)) / x.size + 0.5 * np.log2(((x - gain * v) ** 2).mean())
@@ -94,16 +126,18 @@ class TestCodec:
     def test_damage(self) -> None:
         x = gaussian(8 * 500)
         x[5] = 1000
-        step, density = e8_entropy.design(gaussian(4096), 3.0)
-        stream, rest = e8_entropy.encode(e8_entropy.within_budget(x, density, step, 1600), density)
+        design, classes = design_for_rate(sample(gaussian(4096)), 3.0), np.zeros(500, np.intp)
+        density = design.density
+        points = e8_entropy.within_budget(e8_entropy.blocks_of(x), classes, density, design.step, 1600)
+        stream, rest = e8_entropy.encode(points, density, classes)
         assert len(rest) == 4
         for bad in ((stream[:-2], rest), (stream + b"\0\0", rest), (stream, b""), (stream, rest * 2), (b"", rest)):
             with pytest.raises(CorruptError):
-                e8_entropy.decode(*bad, density, x.size)
+                e8_entropy.decode(*bad, density, classes, x.size)
         flipped = bytearray(stream)
         flipped[40] ^= 1
         with pytest.raises(CorruptError):
-            e8_entropy.decode(bytes(flipped), rest, density, x.size)
+            e8_entropy.decode(bytes(flipped), rest, density, classes, x.size)
 
 
 class TestFiles:
@@ -170,7 +204,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("bits", [0.2, 12.5])
     def test_impossible_rates(self, bits: float) -> None:
-        with pytest.raises(latq.ParameterError, match=r"use 0\.3 to 12"):
+        with pytest.raises(latq.ParameterError, match=r"use 0\.25 to 12"):
             encoded(gaussian(64, 64), bits)
 
 

@@ -28,7 +28,7 @@ from latq.sources.files import split_spec
 EXAMPLES = """\b
 Examples:
   latq encode weights.npy -o weights.latq --bits 4.25
-  latq encode weights.npy -o weights.latq --coding entropy --error 0.05
+  latq encode weights.npy -o weights.latq --error 0.05
   latq encode model.safetensors --tensor '*.weight'
   latq encode data.h5:/air/temperature -o air.latq --axis 1
 """
@@ -49,12 +49,22 @@ Examples:
 @click.option(
     "--coding",
     type=click.Choice(["fixed", "entropy"]),
-    default="fixed",
-    show_default=True,
-    help="Coding of e8 indices.",
+    help="Of e8 indices: constant length, decoded fastest; or the best accuracy per bit [default: fixed; entropy with "
+    "--error].",
 )
 @click.option("--axis", type=int, help="Contraction axis [default: 0; the last for .safetensors].")
-@click.option("--rotation", type=click.Choice(["hadamard", "none"]), default="hadamard", show_default=True)
+@click.option(
+    "--rotation",
+    type=click.Choice(["auto", "hadamard", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of the vectors before quantization; auto leaves it out where that saves bits.",
+)
+@click.option(
+    "--precision", type=click.Choice(["balanced", "uniform", "relative"]), default="balanced", show_default=True,
+    help="With entropy coding, of vectors of unequal size: uniform has the least error overall, relative the same "
+    "relative error in each; balanced is uniform, but spends at most about a bit per entry less on small ones.",
+)  # fmt: skip
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the rotation; both sides of a product share it."
 )

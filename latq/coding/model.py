@@ -4,9 +4,10 @@ The density is a list of weights over the doubled coordinate t, each stored as o
 in sixteenths of a power of two. From it follow the table of the first coordinate (any t: it tells the coset), those of
 the next six (even t or odd t), and those of the last (t of one residue modulo 4: the parity of the others tells which).
 Where coordinates are large, only their high parts are modelled, all by one table, and the low bits are stored as such.
+Vectors of smaller classes have the same density, narrower by so many eighths of an octave: each class has its tables.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,69 +21,110 @@ PRECISION = 14
 TOTAL = 1 << PRECISION
 COSTS = rans.cost_table(PRECISION)
 ESCAPE = 0
-MIN_WEIGHTS, MAX_WEIGHTS = 4, 255
+MIN_WEIGHTS, MAX_WEIGHTS = 5, 255
 MAX_SHIFT = 16
+MIN_WIDTH, MAX_WIDTH = -128, 255
 # floor(2^31 * 2^(-i/16) + 1/2) for i = 0..15.
 SIXTEENTHS = (
     2147483648, 2056437387, 1969251188, 1885761398, 1805811301, 1729250827, 1655936265, 1585730000,
     1518500250, 1454120821, 1392470869, 1333434672, 1276901417, 1222764986, 1170923762, 1121280436,
 )  # fmt: skip
 FIRST, EVEN, LAST = 0, 1, 3
+# Values that the tables of every class cover, and those that they cover at most.
+INNER_LOW, INNER_HIGH = -2, 2
+REACH = 127
+# Beyond so many values on either side of 0, weights are kept for every 2nd, 4th, ... value only.
+NODES = 20
+ONE = 1 << 16
+# floor(2^16 * 2^(i/8) + 1/2) for i = 0..7.
+STRETCHES = (65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194)
 
 
 @dataclass(frozen=True)
 class Density:
-    """Weights of t = low, low + 1, ... as bytes; for shift > 0, of the high parts t >> (shift + 1).
+    """Weights as bytes, at the places ``low``, ``low + 1``, ..., and how each class of vectors spreads values there.
 
-    ``odd`` is what is added to the bytes of odd t in the table of the first coordinate: the share of the cosets.
+    A value of a class is a coordinate t or, where its shift is > 0, the high part t >> (shift + 1), which stands for an
+    interval of t. Its place, or that of the middle of the interval, is v * 2^(width / 8); the byte of a value lies
+    between those of two weights on a straight line. So a class of half the size is 8 wider, and a smooth density needs
+    no weight of its own for every value. ``odd`` is what is added to the bytes of odd t in the table of the first
+    coordinate: the share of the cosets.
     """
 
-    shift: int
     low: int
     codes: tuple[int, ...]
     odd: int
+    shifts: tuple[int, ...] = (0,)
+    widths: tuple[int, ...] = (0,)
 
-    @property
-    def values(self) -> npt.NDArray[np.int64]:
-        return np.arange(self.low, self.low + len(self.codes))
+    def of_class(self, index: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Values and codes of a class: the values whose places are on the list, at least -2..2, at most -127..127."""
+        width = self.widths[index]
+        stretch = STRETCHES[width % 8] << 16 + width // 8 >> 16
+        middle = stretch >> 1 if self.shifts[index] else 0
+        high = self.low + len(self.codes) - 1
+        first = max(min(INNER_LOW, self.low * ONE // stretch), -REACH)
+        last = min(max(INNER_HIGH, -(-high * ONE // stretch)), REACH)
+        values = np.arange(first, last + 1, dtype=np.int64)
+        place = np.clip(values * stretch + middle - self.low * ONE, 0, (len(self.codes) - 1) * ONE)
+        left = np.minimum(place // ONE, len(self.codes) - 2)
+        part = place - left * ONE
+        codes = np.array(self.codes, np.int64)
+        return values, (codes[left] * (ONE - part) + codes[left + 1] * part + ONE // 2) // ONE
 
     @cached_property
     def tables(self) -> "Tables":
         return Tables(self)
 
     @classmethod
-    def fit(cls, counts: npt.NDArray[np.int64], low: int, shift: int, odd_share: tuple[int, int]) -> "Density":
-        """The density of values ``low`` ... seen ``counts`` times; ``odd_share``: even and odd first coordinates."""
-        codes = _codes_of(counts)
+    def fit(cls, counts: npt.NDArray[np.int64], shift: int, odd_share: tuple[int, int]) -> "Density":
+        """The density, with one class, of values -reach..reach seen ``counts`` times; ``odd_share``: even and odd first
+        coordinates."""
+        octaves = max(0, (len(counts) // 2 // NODES).bit_length() - 1)
+        codes = _codes_of(_at_nodes(counts, 1 << octaves, shift > 0))
+        fitted = cls(-(len(codes) // 2), tuple(codes.tolist()), 0, (shift,), (-8 * octaves,))
         if shift:
-            return cls(shift, low, tuple(codes.tolist()), 0)
+            return fitted
+        values, codes = fitted.of_class(0)
         weights = _weights(codes)
-        odd = (np.arange(low, low + len(codes)) & 1) == 1
+        odd = (values & 1) == 1
         even_sum, odd_sum = int(weights[~odd].sum()), int(weights[odd].sum())
         # How many sixteenths more an odd t must be discounted to give the cosets their shares.
         wanted = _log16(odd_share[0] + 1) - _log16(odd_share[1] + 1)
         given = _log16(even_sum) - _log16(odd_sum)
-        return cls(0, low, tuple(codes.tolist()), max(-128, min(127, wanted - given)))
+        return replace(fitted, odd=max(-128, min(127, wanted - given)))
+
+    def with_classes(self, narrower: tuple[int, ...], shifts: tuple[int, ...]) -> "Density":
+        """The same for classes that are narrower than the one fitted by so many eighths of an octave."""
+        finer = [_interval(self.shifts[0]) - _interval(shift) for shift in shifts]
+        widths = [self.widths[0] + width - 8 * octaves for width, octaves in zip(narrower, finer, strict=True)]
+        return replace(self, shifts=shifts, widths=tuple(widths))
+
+
+def _interval(shift: int) -> int:
+    """Values of t that a value stands for: log2."""
+    return shift + 1 if shift else 0
 
 
 class Tables:
-    """Frequencies, costs and value maps of a density. Symbol 0 is the escape, symbol i the i-th value of its table."""
+    """Frequencies, costs and value maps of a density: seven tables for a class of shift 0, one for any other.
+
+    Symbol 0 is the escape, symbol i the i-th value of its table.
+    """
 
     def __init__(self, density: Density) -> None:
-        values, weights = density.values, _weights(np.array(density.codes))
-        if density.shift:
-            groups = [(values, weights)]
-        else:
-            tilted = _weights(np.array(density.codes) + np.where(values & 1, density.odd, 0))
-            groups = [(values, tilted)]
-            groups += [(values[(values & 1) == c], weights[(values & 1) == c]) for c in (0, 1)]
-            groups += [(values[(values & 3) == r], weights[(values & 3) == r]) for r in range(4)]
-        size = 1 + max(len(v) for v, _ in groups)
-        self.low, self.high = int(values[0]), int(values[-1])
+        of_classes = [_groups(density, index) for index in range(len(density.widths))]
+        groups = [group for of_class in of_classes for group in of_class]
+        # First table of each class.
+        self.first = np.cumsum([0, *map(len, of_classes)], dtype=np.intp)[:-1]
+        self.shifts = np.array(density.shifts, np.int32)
+        self.low = min(int(values[0]) for values, _ in groups)
+        self.high = max(int(values[-1]) for values, _ in groups)
+        size = 1 + max(len(values) for values, _ in groups)
         frequencies = np.zeros((len(groups), size), np.uint32)
         self.values = np.zeros((len(groups), size), np.int32)
-        # Symbol of value v in table k is symbols[k, v - low]; values of other classes are never asked for.
-        self.symbols = np.zeros((len(groups), len(values)), np.uint8)
+        # Symbol of value v in table k is symbols[k, v - low]; values of other residues are never asked for.
+        self.symbols = np.zeros((len(groups), self.high - self.low + 1), np.uint8)
         for k, (v, w) in enumerate(groups):
             frequencies[k, : 1 + len(v)] = _frequencies(w)
             self.values[k, 1 : 1 + len(v)] = v
@@ -95,6 +137,18 @@ class Tables:
         known = (values >= self.low) & (values <= self.high)
         found: npt.NDArray[np.uint8] = self.symbols[table, np.where(known, values - self.low, 0)]
         return np.where(known, found, np.uint8(ESCAPE))
+
+
+def _groups(density: Density, index: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """(values, weights) of the tables of one class."""
+    values, codes = density.of_class(index)
+    weights = _weights(codes)
+    if density.shifts[index]:
+        return [(values, weights)]
+    groups = [(values, _weights(codes + np.where(values & 1, density.odd, 0)))]
+    groups += [(values[(values & 1) == c], weights[(values & 1) == c]) for c in (0, 1)]
+    groups += [(values[(values & 3) == r], weights[(values & 3) == r]) for r in range(4)]
+    return groups
 
 
 def _weights(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -114,6 +168,24 @@ def _frequencies(weights: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
     while (surplus := int(share.sum()) - room) != 0:
         share[int(share.argmax())] -= 1 if surplus > 0 else -1
     return np.concatenate([[1], share]).astype(np.uint32)
+
+
+def _at_nodes(counts: npt.NDArray[np.int64], stride: int, intervals: bool) -> npt.NDArray[np.int64]:
+    """Twice the counts around every ``stride``-th place; what lies between two belongs to both.
+
+    ``counts`` are of -reach..reach: of these places, or of the ``intervals`` from each to the next.
+    """
+    reach = len(counts) // 2
+    nodes = -(-reach // stride) + intervals
+    # The counts of half places -1/2, 0, 1/2, 1, ...: values at even, intervals at odd ones.
+    halves = np.zeros(2 * (2 * (nodes + 1) * stride) + 1, np.int64)
+    middle = len(halves) // 2
+    halves[middle - 2 * reach + intervals : middle + 2 * reach + intervals + 1 : 2] = counts
+    sums = np.concatenate([[0], np.cumsum(halves)])
+    centres = middle + 2 * stride * np.arange(-nodes, nodes + 1)
+    around: npt.NDArray[np.int64] = sums[centres + stride + 1] - sums[centres - stride]
+    around += sums[centres + stride] - sums[centres - stride + 1]
+    return around
 
 
 def _codes_of(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

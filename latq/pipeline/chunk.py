@@ -2,14 +2,13 @@
 
 A payload holds all that belongs to its vectors; with the codec parameters of its tensor it can be decoded by itself:
 
-    exponent i16 | zero u16 | length of the first code section u32
-    means f32 each (when centred) | scales | alignments f16 each (per vector) | first code section | second
+    exponent i16 | zero u16 | length of the class section u32 | length of the first code section u32
+    means f32 each (when centred) | scales | alignments f16 each | classes | first code section | second
 """
 
 import math
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -17,17 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.codecs import e8, e8_entropy
-from latq.coding.model import Density
+from latq.coding import rans
 from latq.errors import CorruptError, ParameterError
 from latq.kernels.reference import tree_sum
 from latq.pipeline.metadata import E8Codec, E8EntropyCodec, MatrixCodec
 from latq.transforms.rotation import rotate, unrotate
 from latq.transforms.scaling import Normalized, fit, normalize
+from latq.transforms.sizes import SizeClasses
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-HEADER = struct.Struct("<hHI")
+HEADER = struct.Struct("<hHII")
 MAX_EXPONENT = 1100
 # Share of the error asked for that a chunk at least takes.
 CLOSE = 0.99
@@ -45,59 +45,82 @@ class Energies:
 
 @dataclass(frozen=True)
 class RotatedChunk:
-    """Decoded vectors before the inverse rotation: entry = 2^exponent * (scale * integer), mean in the same unit."""
+    """Decoded vectors before the inverse rotation: entry = 2^exponent * (scale * integer), mean in the same unit.
+
+    ``integers`` (vectors, kept) are those of the coordinates that are coded; the others are 0. Scales, means and
+    alignments are given for every vector, whatever the file has them for.
+    """
 
     integers: F32
+    length: int
     scales: F64
     means: F64
     alignment: F64 | None
     exponent: int
 
+    @property
+    def padded(self) -> F32:
+        """The integers of all coordinates (vectors, length)."""
+        if self.integers.shape[1] == self.length:
+            return self.integers
+        return np.pad(self.integers, ((0, 0), (0, self.length - self.integers.shape[1])))
 
-def side_bytes(codec: MatrixCodec) -> int:
-    """Bytes per vector of a chunk beside its indices."""
-    return 4 * codec.centre + np.dtype(codec.scale).itemsize + 2 * (codec.alignment == "vector")
 
-
-def normalized_sample(x: npt.NDArray[np.generic], codec: MatrixCodec) -> F32:
-    """The flat stream of numbers that the codec would see for vectors ``x``."""
-    return rotate(normalize(x, codec.centre).unit, codec.rotation, codec.seed).reshape(-1)
+def side_bytes(codec: MatrixCodec, vectors: int) -> int:
+    """Bytes of a chunk of ``vectors`` beside its indices and classes."""
+    alignments = {"vector": vectors, "class": codec.classes, "tensor": 0}[codec.alignment]
+    scales = codec.scales_of(vectors) * np.dtype(codec.scale).itemsize
+    return HEADER.size + 4 * codec.centre * vectors + scales + 2 * alignments
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What the encoder of a chunk is to reach: a size, or an error.
-
-    ``budget`` bytes, of the scale indices for fixed coding, of all codes for entropy coding; or, where ``share`` is
-    given, an error energy of at most (share of the whole energy, share of the centred energy). Entropy coding starts
-    from ``step``.
-    """
+    """What the encoder of a chunk is to reach: a payload of at most ``budget`` bytes, or, where ``limit`` is given, an
+    error energy of at most that. Entropy coding starts from ``step``."""
 
     budget: int = 0
     step: float = 0.0
-    share: tuple[float, float] | None = None
+    limit: float | None = None
 
 
-def encode_chunk(x: npt.NDArray[np.generic], codec: E8Codec | E8EntropyCodec, goal: Goal) -> tuple[bytes, Energies]:
+def prepare(x: npt.NDArray[np.generic], codec: MatrixCodec, classes: SizeClasses | None) -> tuple[Normalized, F32]:
+    """Vectors ``x``, divided and rotated, and what was taken out of them."""
+    parts = normalize(x, codec.centre, classes)
+    return parts, rotate(parts.unit, codec.rotation, codec.seed)
+
+
+def stream_of(rotated: F32, codec: MatrixCodec) -> F32:
+    """The coded coordinates of all vectors, as a flat stream."""
+    return np.ascontiguousarray(rotated[:, : codec.kept_of(rotated.shape[1])]).reshape(-1)
+
+
+def encode_chunk(
+    x: npt.NDArray[np.generic], codec: E8Codec | E8EntropyCodec, classes: SizeClasses | None, goal: Goal
+) -> tuple[bytes, Energies]:
     """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them."""
-    parts = normalize(x, codec.centre)
-    unit = rotate(parts.unit, codec.rotation, codec.seed)
+    parts, rotated = prepare(x, codec, classes)
+    stream, kept = stream_of(rotated, codec), codec.kept_of(x.shape[1])
+    named = rans.encode(parts.classes, codec.classes) if codec.classes > 1 else b""
+    budget = goal.budget - side_bytes(codec, len(x)) - len(named)
     if isinstance(codec, E8Codec):
-        first, second, integers = e8.encode(unit.reshape(-1), _params(codec), goal.budget)
+        index_budget = budget - e8.digits_size(stream.size, codec.q)
+        first, second, integers = e8.encode(stream, codec.parameters, index_budget)
     else:
-        density = _density(codec)
-        if goal.share is None:
-            points = e8_entropy.within_budget(unit.reshape(-1), density, goal.step, goal.budget)
+        density, block_classes = codec.density, e8_entropy.block_classes(parts.classes, kept)
+        if goal.limit is None:
+            blocks = e8_entropy.blocks_of(stream)
+            points = e8_entropy.within_budget(blocks, block_classes, density, goal.step, budget)
         else:
-            points = _within_error(unit, parts, codec, goal.step, goal.share)
-        first, second = e8_entropy.encode(points, density)
-        integers = e8_entropy.integers_of(points, unit.size)
-    found = fit(unit, integers.reshape(unit.shape), parts.rms, np.dtype(codec.scale))
+            points = _within_error(rotated, parts, codec, goal.step, goal.limit)
+        first, second = e8_entropy.encode(points, density, block_classes)
+        integers = e8_entropy.integers_of(points, stream.size)
+    found = fit(parts, rotated, integers.reshape(-1, kept), codec.classes, codec.scale)
     sections = [
-        HEADER.pack(parts.exponent, 0, len(first)),
+        HEADER.pack(parts.exponent, 0, len(named), len(first)),
         parts.means.astype("<f4").tobytes() if codec.centre else b"",
         found.scales.astype(_little(codec.scale)).tobytes(),
-        found.alignment.astype("<f2").tobytes() if codec.alignment == "vector" else b"",
+        found.alignment.astype("<f2").tobytes() if codec.alignment != "tensor" else b"",
+        named,
         first,
         second,
     ]
@@ -113,18 +136,18 @@ def encode_chunk(x: npt.NDArray[np.generic], codec: E8Codec | E8EntropyCodec, go
 
 
 def _within_error(
-    unit: F32, parts: Normalized, codec: E8EntropyCodec, step: float, share: tuple[float, float]
+    rotated: F32, parts: Normalized, codec: E8EntropyCodec, step: float, limit: float
 ) -> npt.NDArray[np.int32]:
-    """Points whose error energy is at most the share, and not much less: the step is adjusted until it is so."""
-    density, length = _density(codec), unit.shape[1]
-    centred = float(tree_sum(parts.rms * parts.rms)) * length
-    whole = centred + float(tree_sum(parts.means.astype(np.float64) ** 2)) * length
-    limit = share[0] * whole + share[1] * centred
+    """Points whose error energy is at most ``limit``, and not much less: the step is adjusted until it is so."""
+    stream, kept = stream_of(rotated, codec), codec.kept_of(rotated.shape[1])
+    density, blocks = codec.density, e8_entropy.blocks_of(stream)
+    block_classes = e8_entropy.block_classes(parts.classes, kept)
+    limit = float(np.ldexp(limit, -2 * parts.exponent))
     chosen, best = None, -1.0
     for _ in range(12):
-        points = e8_entropy.points_at(unit.reshape(-1), density, step)
-        integers = e8_entropy.integers_of(points, unit.size).reshape(unit.shape)
-        error = fit(unit, integers, parts.rms, np.dtype(codec.scale)).error
+        points = e8_entropy.quantize(blocks, block_classes, step, density)
+        integers = e8_entropy.integers_of(points, stream.size).reshape(-1, kept)
+        error = fit(parts, rotated, integers, codec.classes, codec.scale).error
         if best < error <= limit:
             chosen, best = points, error
         if CLOSE * limit <= error <= limit:
@@ -139,49 +162,44 @@ def decode_chunk(payload: bytes, codec: E8Codec | E8EntropyCodec, vectors: int, 
     """Take a payload apart; CorruptError when a size or a value is impossible."""
     if len(payload) < HEADER.size:
         raise CorruptError("the chunk is too short")
-    exponent, zero, first_size = HEADER.unpack_from(payload)
-    if zero or abs(exponent) > MAX_EXPONENT:
+    exponent, zero, named_size, first_size = HEADER.unpack_from(payload)
+    if zero or abs(exponent) > MAX_EXPONENT or (named_size and codec.classes < 2):
         raise CorruptError("the chunk header holds an impossible value")
-    least = HEADER.size + vectors * side_bytes(codec) + first_size
+    least = side_bytes(codec, vectors) + named_size + first_size
     if len(payload) < least:
         raise CorruptError(f"the chunk has {len(payload)} bytes where at least {least} belong")
     position = HEADER.size
 
-    def take(dtype: np.dtype[np.floating] | str) -> F64:
+    def take(dtype: np.dtype[np.floating] | str, count: int) -> F64:
         nonlocal position
-        values = np.frombuffer(payload, dtype, vectors, position).astype(np.float64)
-        position += vectors * np.dtype(dtype).itemsize
+        values = np.frombuffer(payload, dtype, count, position).astype(np.float64)
+        position += count * np.dtype(dtype).itemsize
         return values
 
-    means = take("<f4") if codec.centre else np.zeros(vectors)
-    scales = take(_little(codec.scale))
-    alignment = take("<f2") if codec.alignment == "vector" else None
+    means = take("<f4", vectors) if codec.centre else np.zeros(vectors)
+    scales = take(_little(codec.scale), codec.scales_of(vectors))
+    alignment = take("<f2", scales.size) if codec.alignment != "tensor" else None
     if not (np.isfinite(means).all() and np.isfinite(scales).all() and (scales >= 0).all()):
         raise CorruptError("a mean or a scale is not a finite number")
     if alignment is not None and not ((alignment > -1) & (alignment < 1)).all():
         raise CorruptError("an alignment is out of range")
-    first = memoryview(payload)[position : position + first_size]
-    second = memoryview(payload)[position + first_size :]
+    body = memoryview(payload)[position:]
+    named, first, second = body[:named_size], body[named_size:][:first_size], body[named_size + first_size :]
+    classes = rans.decode(named, codec.classes, vectors) if codec.classes > 1 else np.zeros(vectors, np.uint8)
+    kept = codec.kept_of(length)
     if isinstance(codec, E8Codec):
-        integers = e8.decode(first, second, _params(codec), vectors * length)
+        integers = e8.decode(first, second, codec.parameters, vectors * kept)
     else:
-        integers = e8_entropy.decode(first, second, _density(codec), vectors * length)
-    return RotatedChunk(integers.reshape(vectors, length), scales, means, alignment, exponent)
-
-
-def _params(codec: E8Codec) -> e8.E8Params:
-    return e8.E8Params(codec.q, codec.scales, codec.offset)
-
-
-@lru_cache(maxsize=64)
-def _density(codec: E8EntropyCodec) -> Density:
-    """One object per codec: its tables are made once."""
-    return Density(codec.shift, codec.low, codec.weights, codec.odd)
+        block_classes = e8_entropy.block_classes(classes, kept)
+        integers = e8_entropy.decode(first, second, codec.density, block_classes, vectors * kept)
+    if codec.classes:
+        scales, alignment = scales[classes], None if alignment is None else alignment[classes]
+    return RotatedChunk(integers.reshape(vectors, kept), length, scales, means, alignment, exponent)
 
 
 def reconstruct(chunk: RotatedChunk, codec: MatrixCodec) -> F64:
     """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded once in float64."""
-    turned = unrotate(chunk.integers, codec.rotation, codec.seed).astype(np.float64)
+    turned = unrotate(chunk.padded, codec.rotation, codec.seed).astype(np.float64)
     with np.errstate(over="ignore"):  # A damaged exponent overflows to infinity, which rounding clamps.
         return np.ldexp(turned * chunk.scales[:, None] + chunk.means[:, None], chunk.exponent)
 

@@ -1,6 +1,7 @@
 """How each tensor is to be coded: quantized by which plan, or kept lossless and why."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -8,10 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from latq.codecs import e8_entropy
+from latq.codecs.e8_entropy_design import Sample
 from latq.errors import InputError, ParameterError
 from latq.kernels.reference import tree_sum
-from latq.pipeline.chunk import normalized_sample
-from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, MatrixCodec, Tile, Tiling, matrix_shape
+from latq.pipeline.chunk import prepare, stream_of
+from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, Tile, Tiling, matrix_shape
 from latq.pipeline.plan import (
     CHUNK_ENTRIES,
     F32_DYNAMIC_RANGE,
@@ -19,6 +22,7 @@ from latq.pipeline.plan import (
     Coding,
     Layout,
     Plan,
+    Sampler,
     check_bits,
     check_error,
     plan_entropy,
@@ -27,9 +31,11 @@ from latq.pipeline.plan import (
 )
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
+from latq.transforms.sizes import Precision, choose_classes, sizes_of
 
-# Entries, and chunks that they come from, to which the model of entropy coding is fitted.
+# The sample to which a plan is fitted: entries, of vectors of so many entries in all, from so many chunks.
 SAMPLE_ENTRIES = 1 << 17
+SAMPLE_VECTORS_ENTRIES = 1 << 21
 SAMPLE_CHUNKS = 16
 # Entries read from a source at a time.
 PANEL_ENTRIES = 1 << 24
@@ -43,14 +49,16 @@ SMALLEST_PEAK = 1e-120
 LARGEST_DISTORTION = 0.9
 WIDE_SCALES_BELOW = 5e-6
 LARGEST = float(np.finfo(np.float32).max)
-# Bytes of the container charged to a tensor: preamble, footer, headers, padding; its codec and entry in the metadata.
-CONTAINER_BYTES = 384
-METADATA_BYTES = 480
+# Bytes of the container charged to a tensor beside its codec: preamble, footer, headers, padding; metadata entry.
+CONTAINER_BYTES = 448
+ENTRY_BYTES = 200
+# Bits per entry that leaving out the rotation must save.
+ROTATION_GAIN = 0.01
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """What a user can ask of ``encode``; ``axis`` and ``centre`` are chosen per source and tensor when None.
+    """What a user can ask of ``encode``; ``axis``, ``coding`` and ``centre`` are chosen when None.
 
     ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
     an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
@@ -58,17 +66,21 @@ class EncodeOptions:
 
     bits: float = 4.0
     codec: Literal["e8", "raw"] = "e8"
-    coding: Coding = "fixed"
+    coding: Coding | None = None
     error: float | None = None
     error_of: Literal["decode", "product"] = "decode"
     axis: int | None = None
-    rotation: Rotation = "hadamard"
+    rotation: Rotation | Literal["auto"] = "auto"
     seed: int = 0
     centre: bool | None = None
+    precision: Precision = "balanced"
     nonfinite: Literal["error", "raw"] = "error"
     threads: int = 1
 
     def __post_init__(self) -> None:
+        if self.coding is None:
+            object.__setattr__(self, "coding", "fixed" if self.error is None else "entropy")
+        assert self.coding is not None
         if self.error is None:
             check_bits(self.bits, self.coding)
         else:
@@ -150,15 +162,14 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
     if found.dynamic_range > F32_DYNAMIC_RANGE:
         return Lossless(f"vectors differ in size by a factor of {found.dynamic_range:.1g}", surprising=True)
     centre = found.centring_pays(min(n, MAX_GROUP)) if options.centre is None else options.centre
-    metadata_bytes = CONTAINER_BYTES + METADATA_BYTES + 2 * len(tensor.name.encode())
-    layout = Layout(n, m, options.bits, options.rotation, options.seed, centre, found.dynamic_range, metadata_bytes)
-    plan: Plan | None
-    if options.error is not None:
-        plan = _plan_error(tensor, axis, layout, found, options)
-    elif options.coding == "fixed":
-        plan = plan_fixed(layout)
-    else:
-        plan = plan_entropy(layout, _sample(tensor, axis, layout))
+    metadata_bytes = CONTAINER_BYTES + ENTRY_BYTES + 2 * len(tensor.name.encode())
+    sizes = found.centred_sizes if centre else found.sizes
+    one_step = options.coding == "entropy"
+    classes = choose_classes(sum(sizes, Counter()), min(n, MAX_GROUP), len(sizes), options.precision, one_step)
+    layout = Layout(
+        n, m, options.bits, "hadamard", options.seed, centre, classes, tuple(sizes), found.dynamic_range, metadata_bytes
+    )
+    plan = _best_plan(layout, _Sampler(MatrixView(tensor.array, tensor.shape, axis), layout.tiles), found, options)
     raw_bytes = n * m * np.dtype(tensor.array.dtype).itemsize
     if plan is None and raw_bytes > SMALL_TENSOR:
         reason = f"{options.bits:g} bits are too little for vectors of {n} entries"
@@ -170,43 +181,78 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
     return plan
 
 
-def _plan_error(tensor: SourceTensor, axis: int, layout: Layout, found: "_Scan", options: EncodeOptions) -> Plan:
+def _best_plan(layout: Layout, sampler: "_Sampler", found: "_Scan", options: EncodeOptions) -> Plan | None:
+    """The plan for the rotation asked for, or for the one that does better on the sample."""
+
+    def plan(rotation: Rotation) -> Plan | None:
+        rotated = replace(layout, rotation=rotation)
+        if options.error is not None:
+            return _plan_error(rotated, sampler, found, options)
+        return (plan_fixed if options.coding == "fixed" else plan_entropy)(rotated, sampler)
+
+    if options.rotation != "auto":
+        return plan(options.rotation)
+    best = plan("hadamard")
+    if best is not None and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN:
+        other = plan("none")
+        if other is not None and other.bits_lost < best.bits_lost - ROTATION_GAIN:
+            return other
+    return best
+
+
+def _plan_error(layout: Layout, sampler: Sampler, found: "_Scan", options: EncodeOptions) -> Plan:
     """The plan that meets ``options.error``."""
     assert options.error is not None
     # Quantization errors are relative to what is left of the energy without the means.
-    centred = found.centred / found.energy if layout.centre and found.energy > 0 else 1.0
+    centred = found.centred if layout.centre else found.energy
     wanted = options.error * options.error
-    share = (wanted, 0.0)
     if options.error_of == "product":
         # e^2 = 2 d + d^2 for unbiased reconstructions of relative noise d, which is D / (1 - D).
-        noise = math.sqrt(1 + wanted / max(centred * centred, 1e-300)) - 1
-        share = (0.0, min(noise / (1 + noise), LARGEST_DISTORTION))
-    distortion = min(share[1] or wanted / max(centred, 1e-300), LARGEST_DISTORTION)
+        share = centred / found.energy if found.energy > 0 else 1.0
+        noise = math.sqrt(1 + wanted / max(share * share, 1e-300)) - 1
+        error = noise / (1 + noise) * centred
+    else:
+        error = wanted * found.energy
+    distortion = min(error / centred if centred > 0 else 1.0, LARGEST_DISTORTION)
     layout = replace(layout, bits=WIDE_SCALES_FROM if distortion < WIDE_SCALES_BELOW else 1.0)
-    return plan_error(layout, _sample(tensor, axis, layout), distortion, share)
+    return plan_error(layout, sampler, distortion, min(error, LARGEST_DISTORTION * centred))
 
 
-def _sample(tensor: SourceTensor, axis: int, layout: Layout) -> npt.NDArray[np.float32]:
-    """Vectors from chunks all over the tensor, as the codec will see them."""
-    view = MatrixView(tensor.array, tensor.shape, axis)
-    codec = MatrixCodec(**layout.common)
-    tiles = layout.tiles[:: -(-len(layout.tiles) // SAMPLE_CHUNKS)]
-    parts = []
-    for tile in tiles:
-        vectors = min(tile.vectors, max(1, SAMPLE_ENTRIES // (len(tiles) * tile.length)))
-        parts.append(normalized_sample(view.read(tile.v0, tile.v0 + vectors, tile.e0, tile.e1), codec))
-    return np.concatenate(parts)
+class _Sampler:
+    """Vectors from chunks all over the tensor, read once, as the codec of any layout will see them."""
+
+    def __init__(self, view: MatrixView, tiles: list[Tile]) -> None:
+        some = tiles[:: -(-len(tiles) // SAMPLE_CHUNKS)]
+        self._parts = []
+        for tile in some:
+            vectors = max(1, SAMPLE_VECTORS_ENTRIES // (len(some) * tile.length))
+            x = view.read(tile.v0, tile.v1, tile.e0, tile.e1)
+            self._parts.append(x[:: -(-tile.vectors // vectors)].copy())
+
+    def __call__(self, layout: Layout) -> Sample:
+        blocks, classes = [], []
+        for x in self._parts:
+            parts, rotated = prepare(x, layout.codec, layout.classes)
+            stream = stream_of(rotated, layout.codec)
+            stride = -(-stream.size * len(self._parts) // SAMPLE_ENTRIES)
+            blocks.append(e8_entropy.blocks_of(stream)[:, ::stride])
+            classes.append(e8_entropy.block_classes(parts.classes, stream.size // len(x))[::stride])
+        norms = layout.classes.divisors(0) if layout.classes else np.ones(1)
+        return Sample(np.concatenate(blocks, axis=1), np.concatenate(classes), layout.widths, tuple(norms.tolist()))
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """What one pass over a tensor found: index of the first NaN or infinity, largest magnitude, energies."""
+    """What one pass over a tensor found: index of the first NaN or infinity, largest magnitude, energies, and how many
+    vectors of each size every chunk has, as they are and without their means."""
 
     nonfinite: tuple[int, ...] | None
     peak: float
     energy: float
     centred: float
     smallest_rms: float
+    sizes: list[Counter[int]]
+    centred_sizes: list[Counter[int]]
 
     @property
     def dynamic_range(self) -> float:
@@ -225,6 +271,8 @@ def _scan(tensor: SourceTensor, axis: int) -> _Scan:
     tiling = Tiling(view.n, view.m, group, max(1, min(view.m, CHUNK_ENTRIES // group)))
     peak = energy = centred = 0.0
     smallest = np.inf
+    sizes: list[Counter[int]] = []
+    centred_sizes: list[Counter[int]] = []
     bad: list[tuple[int, ...]] = []
     for tile, block in blocks(view, tiling):
         wide = block.astype(np.float64)
@@ -241,7 +289,15 @@ def _scan(tensor: SourceTensor, axis: int) -> _Scan:
         smallest = min(smallest, float(np.min(spread, initial=np.inf, where=varied)) / tile.length)
         energy += float(tree_sum(squares))
         centred += float(tree_sum(spread))
-    return _Scan(min(bad) if bad else None, peak, energy, centred, float(np.sqrt(smallest)))
+        sizes.append(_size_counts(squares / tile.length))
+        centred_sizes.append(_size_counts(np.where(varied, spread, 0.0) / tile.length))
+    first_bad = min(bad) if bad else None
+    return _Scan(first_bad, peak, energy, centred, float(np.sqrt(smallest)), sizes, centred_sizes)
+
+
+def _size_counts(mean_squares: npt.NDArray[np.float64]) -> Counter[int]:
+    sizes, counts = np.unique(sizes_of(np.sqrt(mean_squares)), return_counts=True)
+    return Counter(dict(zip(sizes.tolist(), counts.tolist(), strict=True)))
 
 
 def _positions(shape: tuple[int, ...], axis: int, tile: Tile, bad: npt.NDArray[np.bool_]) -> list[tuple[int, ...]]:

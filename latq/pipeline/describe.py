@@ -7,9 +7,9 @@ import msgspec
 
 from latq.codecs import e8
 from latq.container import container_overhead
-from latq.pipeline.chunk import HEADER, side_bytes
+from latq.pipeline.chunk import side_bytes
 from latq.pipeline.decode import File, Tensor
-from latq.pipeline.metadata import E8Codec, MatrixCodec, RawCodec
+from latq.pipeline.metadata import KEPT_ALL, E8Codec, MatrixCodec, RawCodec
 from latq.theory import bits_lost, product_error, product_limit, unbiased_noise
 
 
@@ -35,10 +35,11 @@ def parts_of(tensor: Tensor) -> Parts:
         return Parts(payload, 0, 0, container)
     tiling = tensor.tiling
     tiles = [tiling.tile(chunk) for chunk in range(tiling.count)]
-    side = sum(HEADER.size + tile.vectors * side_bytes(tensor.codec) for tile in tiles)
+    side = sum(side_bytes(tensor.codec, tile.vectors) for tile in tiles)
     if not isinstance(tensor.codec, E8Codec):
         return Parts(payload - side, 0, side, container)
-    digits = sum(e8.digits_size(tile.entries, tensor.codec.q) for tile in tiles)
+    kept = tensor.codec.kept_of
+    digits = sum(e8.digits_size(tile.vectors * kept(tile.length), tensor.codec.q) for tile in tiles)
     return Parts(digits, payload - digits - side, side, container)
 
 
@@ -66,7 +67,7 @@ def accuracy_of(tensor: Tensor) -> Accuracy | None:
     return Accuracy(
         distortion,
         bits_lost(tensor.bits_per_entry, distortion),
-        (centred / entry.energy) ** 2 * product_error(noise, noise),
+        (centred / entry.energy) ** 2 * product_error(noise, noise, tensor.codec.kept / KEPT_ALL),
         product_limit(tensor.bits_per_entry),
     )
 

@@ -116,7 +116,7 @@ class _FileBuilder:
 
         def work(item: tuple[tuple[Tile, npt.NDArray[Any]], Goal]) -> tuple[Tile, bytes, Energies]:
             (tile, block), goal = item
-            return tile, *encode_chunk(block, plan.codec, goal)
+            return tile, *encode_chunk(block, plan.codec, plan.classes, goal)
 
         before = self.writer.bytes_written
         total = dict.fromkeys(asdict(Energies()), 0.0)

@@ -5,18 +5,20 @@ Structure is checked by msgspec, meaning by ``Metadata.parse``; whatever passes 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from latq.codecs.e8 import MAX_SCALE, MAX_SCALES
-from latq.coding.model import MAX_SHIFT, MAX_WEIGHTS, MIN_WEIGHTS
+from latq.codecs.e8 import MAX_SCALE, MAX_SCALES, E8Params
+from latq.coding.model import INNER_HIGH, INNER_LOW, MAX_SHIFT, MAX_WEIGHTS, MAX_WIDTH, MIN_WEIGHTS, MIN_WIDTH, Density
 from latq.coding.packing import MAX_Q, is_packable
 from latq.container import dump_canonical, parse_strict
 from latq.errors import CorruptError, UnsupportedError
 from latq.sources import DTYPES
+from latq.transforms.sizes import MAX_CLASSES
 
 QUANTIZABLE = ("float64", "float32", "float16", "bfloat16")
 MAX_GROUP = 1 << 15
@@ -25,24 +27,41 @@ MAX_DIMENSIONS = 32
 MAX_ENTRIES = 1 << 48
 MAX_NAME_BYTES = 1024
 MAX_TENSORS = 1 << 16
+KEPT_ALL = 1 << 16
 
 Offset = Annotated[int, Meta(ge=-4, le=4)]
 Scale = Annotated[int, Meta(ge=1, le=MAX_SCALE)]
 Weight = Annotated[int, Meta(ge=0, le=255)]
+Shift = Annotated[int, Meta(ge=0, le=MAX_SHIFT)]
+Width = Annotated[int, Meta(ge=MIN_WIDTH, le=MAX_WIDTH)]
 Dimension = Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
 Energy = Annotated[float, Meta(ge=0)]
 
 
 class MatrixCodec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every codec of rotated, scaled vectors has in common: enough, with shape and axis, to find and undo them."""
+    """What every codec of rotated, scaled vectors has in common: enough, with shape and axis, to find and undo them.
+
+    Scales belong to vectors if ``classes`` is 0, else to so many classes of them. Of the rotated coordinates of each
+    vector the share ``kept`` / 65536, rounded up to a whole one, is coded.
+    """
 
     rotation: Literal["hadamard", "none"]
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     centre: bool
     scale: Literal["float16", "float32"]
+    classes: Annotated[int, Meta(ge=0, le=MAX_CLASSES)]
     group: Annotated[int, Meta(ge=1, le=MAX_GROUP)]
     chunk_vectors: Annotated[int, Meta(ge=1, le=MAX_CHUNK_ENTRIES)]
-    alignment: Literal["vector", "tensor"]
+    alignment: Literal["vector", "class", "tensor"]
+    kept: Annotated[int, Meta(ge=1, le=KEPT_ALL)]
+
+    def kept_of(self, length: int) -> int:
+        """Coded coordinates of a vector of ``length`` entries."""
+        return -(-length * self.kept // KEPT_ALL)
+
+    def scales_of(self, vectors: int) -> int:
+        """Stored scales of a chunk."""
+        return self.classes or vectors
 
 
 class E8Codec(MatrixCodec, frozen=True, kw_only=True):
@@ -57,6 +76,10 @@ class E8Codec(MatrixCodec, frozen=True, kw_only=True):
     id = 2 | 3 << 8
 
     @property
+    def parameters(self) -> E8Params:
+        return E8Params(self.q, self.scales, self.offset)
+
+    @property
     def label(self) -> str:
         return f"e8 q={self.q}"
 
@@ -66,13 +89,24 @@ class E8EntropyCodec(MatrixCodec, frozen=True, kw_only=True):
 
     codec: Literal["e8"] = "e8"
     coding: Literal["entropy"] = "entropy"
-    shift: Annotated[int, Meta(ge=0, le=MAX_SHIFT)]
-    low: Annotated[int, Meta(ge=-MAX_WEIGHTS, le=MAX_WEIGHTS)]
+    low: Annotated[int, Meta(ge=-MAX_WEIGHTS, le=INNER_LOW)]
     weights: Annotated[tuple[Weight, ...], Meta(min_length=MIN_WEIGHTS, max_length=MAX_WEIGHTS)]
     odd: Annotated[int, Meta(ge=-128, le=127)]
+    shifts: Annotated[tuple[Shift, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
+    widths: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
 
     id = 2 | 4 << 8
     label = "e8 entropy"
+
+    @property
+    def density(self) -> Density:
+        return _density(self)
+
+
+@lru_cache(maxsize=64)
+def _density(codec: E8EntropyCodec) -> Density:
+    """One object per codec: its tables are made once."""
+    return Density(codec.low, codec.weights, codec.odd, codec.shifts, codec.widths)
 
 
 class RawCodec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -262,6 +296,13 @@ def _check_codec(codec: Codec, where: str) -> None:
         raise CorruptError(f"{where}: metadata: {codec.q} is not a nesting ratio of the format")
     if isinstance(codec, E8Codec) and list(codec.scales) != sorted(set(codec.scales)):
         raise CorruptError(f"{where}: metadata: scales are not increasing")
+    if codec.alignment == ("vector" if codec.classes else "class"):
+        raise CorruptError(f"{where}: metadata: alignments per {codec.alignment}, but {codec.classes} classes")
+    if isinstance(codec, E8EntropyCodec):
+        if not len(codec.shifts) == len(codec.widths) == max(codec.classes, 1):
+            raise CorruptError(f"{where}: metadata: widths or shifts are not those of {codec.classes} classes")
+        if codec.low + len(codec.weights) - 1 < INNER_HIGH:
+            raise CorruptError(f"{where}: metadata: the weights end below {INNER_HIGH}")
     if codec.group * codec.chunk_vectors > MAX_CHUNK_ENTRIES:
         raise CorruptError(f"{where}: metadata: chunks of more than {MAX_CHUNK_ENTRIES} entries")
 

@@ -1,22 +1,30 @@
 """From a wished rate to codec parameters: how a matrix is laid out in chunks, and how many bytes go to what."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from latq.codecs import e8, e8_design, e8_entropy
+from latq.codecs.e8_entropy_design import Design, Sample, design_for_error, design_for_rate
+from latq.coding import rans
 from latq.coding.model import Density
 from latq.coding.packing import MAX_Q, is_packable
-from latq.container import container_overhead
+from latq.container import container_overhead, dump_canonical
 from latq.errors import ParameterError
-from latq.pipeline.chunk import HEADER, Goal, side_bytes
-from latq.pipeline.metadata import MAX_GROUP, E8Codec, E8EntropyCodec, MatrixCodec, Tile, Tiling
+from latq.kernels.elementary import log2
+from latq.pipeline.chunk import Goal, side_bytes
+from latq.pipeline.metadata import KEPT_ALL, MAX_GROUP, E8Codec, E8EntropyCodec, MatrixCodec, Tile, Tiling
+from latq.theory import R_STAR
 from latq.transforms.rotation import Rotation
+from latq.transforms.sizes import ZERO_SIZE, SizeClasses, power
 
 Coding = Literal["fixed", "entropy"]
+Sampler = Callable[["Layout"], Sample]
 
 CHUNK_ENTRIES = 1 << 20
 # Alignment per vector costs 16 bits; below this length one value for the tensor does as well.
@@ -27,11 +35,14 @@ WIDE_SCALES_FROM = 9.0
 F16_DYNAMIC_RANGE = 2.0**29 * e8_design.UNIT / 2**10
 F32_DYNAMIC_RANGE = 2.0**120
 # What the container itself takes is charged to the rate up to this share: a tiny tensor could pay nothing else.
-MAX_CONTAINER_SHARE = 0.05
+MAX_CONTAINER_SHARE = 0.1
+TYPICAL_CODEC_BYTES = 600
 SMALLEST_ERROR = 1e-6
-# A weight of a density as JSON text.
-WEIGHT_BYTES = 4
-RATES: dict[Coding, tuple[float, float]] = {"fixed": (1.1, 12.0), "entropy": (0.3, 12.0)}
+RATES: dict[Coding, tuple[float, float]] = {"fixed": (1.1, 12.0), "entropy": (0.25, 12.0)}
+# About the error of the codec at R*, where time sharing begins.
+ERROR_AT_R_STAR = 0.36
+# Noise of lattice points, over the square of the step.
+SECOND_MOMENT = 929 / 12960
 
 NESTING_RATIOS = tuple(q for q in range(2, MAX_Q + 1) if is_packable(q))
 
@@ -40,7 +51,8 @@ NESTING_RATIOS = tuple(q for q in range(2, MAX_Q + 1) if is_packable(q))
 class Layout:
     """An n x m matrix cut into chunks, and the bytes that ``bits`` per entry of the file allow it.
 
-    ``dynamic_range`` is the largest magnitude over the smallest root mean square of a vector that is not zero.
+    ``sizes`` tells for every chunk how many vectors it has of each size; ``dynamic_range`` is the largest magnitude
+    over the smallest root mean square of a vector that is not zero.
     """
 
     n: int
@@ -49,101 +61,191 @@ class Layout:
     rotation: Rotation
     seed: int
     centre: bool
+    classes: SizeClasses | None
+    sizes: tuple[dict[int, int], ...]
     dynamic_range: float = 1.0
     metadata_bytes: int = 0
+    kept: int = KEPT_ALL
 
     @cached_property
     def common(self) -> dict[str, Any]:
         """The parameters that every codec of matrices takes."""
         group = min(self.n, MAX_GROUP)
-        wide = self.bits >= WIDE_SCALES_FROM or self.dynamic_range > F16_DYNAMIC_RANGE
+        wide = self.classes or self.bits >= WIDE_SCALES_FROM or self.dynamic_range > F16_DYNAMIC_RANGE
+        per_vector = "vector" if self.n >= VECTOR_ALIGNMENT_FROM else "tensor"
         return {
             "rotation": self.rotation,
             "seed": self.seed,
             "centre": self.centre,
             "scale": "float32" if wide else "float16",
+            "classes": len(self.classes) if self.classes else 0,
             "group": group,
             "chunk_vectors": max(1, min(self.m, CHUNK_ENTRIES // group)),
-            "alignment": "vector" if self.n >= VECTOR_ALIGNMENT_FROM else "tensor",
+            "alignment": "class" if self.classes else per_vector,
+            "kept": self.kept,
         }
 
     @cached_property
-    def tiling(self) -> Tiling:
-        return Tiling(self.n, self.m, self.common["group"], self.common["chunk_vectors"])
+    def codec(self) -> MatrixCodec:
+        return MatrixCodec(**self.common)
 
     @cached_property
     def tiles(self) -> list[Tile]:
-        return [self.tiling.tile(chunk) for chunk in range(self.tiling.count)]
+        tiling = Tiling(self.n, self.m, self.codec.group, self.codec.chunk_vectors)
+        return [tiling.tile(chunk) for chunk in range(tiling.count)]
 
     @property
     def entries(self) -> int:
         return self.n * self.m
 
     @cached_property
-    def side(self) -> int:
-        """Bytes of chunk headers and side information."""
-        per_vector = side_bytes(MatrixCodec(**self.common))
-        return sum(HEADER.size + tile.vectors * per_vector for tile in self.tiles)
+    def coded(self) -> list[int]:
+        """Entries of each chunk that are coded."""
+        return [tile.vectors * self.codec.kept_of(tile.length) for tile in self.tiles]
 
-    def room(self, codec_bytes: int = 0) -> int:
-        """Bytes that are left for the codes of all chunks, if the codec takes ``codec_bytes`` more of metadata."""
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        return self.classes.widths if self.classes else (0,)
+
+    @cached_property
+    def side(self) -> list[int]:
+        """Bytes of each chunk beside its codes: header, side information, classes."""
+        return [
+            side_bytes(self.codec, tile.vectors) + self._class_bytes(sizes)
+            for tile, sizes in zip(self.tiles, self.sizes, strict=True)
+        ]
+
+    def _class_bytes(self, sizes: dict[int, int]) -> int:
+        if self.classes is None or len(self.classes) < 2:
+            return 0
+        counts = np.zeros(len(self.classes), np.int64)
+        np.add.at(counts, self.classes.of(np.array(list(sizes))), list(sizes.values()))
+        return rans.size_bound(counts, rans.normalize(counts))
+
+    def room(self, codec: MatrixCodec | None = None) -> int:
+        """Bytes that are left for the codes of all chunks, if ``codec`` is what the metadata have to say."""
         allowed = int(self.bits * self.entries) // 8
-        container = self.metadata_bytes + codec_bytes + sum(container_overhead(63) for _ in self.tiles)
-        return allowed - self.side - min(container, int(allowed * MAX_CONTAINER_SHARE))
+        container = self.metadata_bytes + sum(container_overhead(63) for _ in self.tiles)
+        container += len(dump_canonical(msgspec.to_builtins(codec))) if codec else TYPICAL_CODEC_BYTES
+        return allowed - sum(self.side) - min(container, int(allowed * MAX_CONTAINER_SHARE))
+
+    def shares(self, cost: Callable[[int, float, float], float]) -> list[float]:
+        """Share of each chunk in the total of ``cost``(class, norm, rms of the divided vector) over all vectors."""
+        costs: dict[int, float] = {ZERO_SIZE: 0.0}
+        for size in {size for sizes in self.sizes for size in sizes if size != ZERO_SIZE}:
+            index, norm, width = 0, size, 0
+            if self.classes is not None:
+                index = int(self.classes.of(np.array([size]))[0])
+                norm, width = self.classes.norms[index], self.classes.widths[index]
+            costs[size] = cost(index, power(norm), power(-width))
+        totals = [
+            tile.length * sum(count * costs[size] for size, count in sorted(sizes.items()))
+            for tile, sizes in zip(self.tiles, self.sizes, strict=True)
+        ]
+        whole = sum(totals)
+        return [total / whole for total in totals] if whole > 0 else [coded / sum(self.coded) for coded in self.coded]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one matrix is coded: parameters for the file, what to reach in each chunk, and about how large that gets."""
+    """How one matrix is coded: parameters for the file, what to reach in each chunk, and about how large that gets.
+
+    ``bits_lost`` compares plans of one tensor: rate + log2(error) / 2, as foreseen from the sample.
+    """
 
     codec: E8Codec | E8EntropyCodec
+    classes: SizeClasses | None
     goals: tuple[Goal, ...]
     payload_bytes: int
+    bits_lost: float
 
 
-def plan_fixed(layout: Layout) -> Plan | None:
+def plan_fixed(layout: Layout, sampler: Sampler) -> Plan | None:
     """The nesting ratio that promises the least error; None when even the smallest one does not fit."""
-    counts = [tile.entries for tile in layout.tiles]
-    best: tuple[float, Plan] | None = None
+    best: tuple[float, E8Codec, list[int], list[int]] | None = None
     for q in NESTING_RATIOS:
         codec = E8Codec(q=q, scales=e8_design.scales_for(q), offset=e8_design.OFFSET, **layout.common)
-        digits = sum(e8.digits_size(count, q) for count in counts)
-        smallest = [e8.smallest_index_size(count, len(codec.scales)) for count in counts]
-        spare = layout.room() - digits - sum(smallest)
+        digits = [e8.digits_size(count, q) for count in layout.coded]
+        smallest = [e8.smallest_index_size(count, len(codec.scales)) for count in layout.coded]
+        spare = layout.room(codec) - sum(digits) - sum(smallest)
         if spare < 0:
             continue
-        budgets = tuple(s + spare * count // layout.entries for s, count in zip(smallest, counts, strict=True))
-        value = digits * 8 / layout.entries + e8_design.index_gain(q, spare * 8 / layout.entries)
+        value = sum(digits) * 8 / layout.entries + e8_design.index_gain(q, spare * 8 / layout.entries)
         if best is None or value > best[0]:
-            goals = tuple(Goal(budget) for budget in budgets)
-            best = value, Plan(codec, goals, digits + layout.side + sum(budgets))
-    return best[1] if best else None
+            index = [s + spare * count // sum(layout.coded) for s, count in zip(smallest, layout.coded, strict=True)]
+            best = value, codec, digits, index
+    if best is None:
+        return None
+    _, codec, digits, index = best
+    budgets = [sum(parts) for parts in zip(layout.side, digits, index, strict=True)]
+    sample = sampler(layout)
+    *_, integers = e8.encode(
+        e8_entropy.stream_of(sample.blocks), codec.parameters, sum(index) * sample.blocks.size // sum(layout.coded)
+    )
+    lost = sum(budgets) * 8 / layout.entries + log2(sample.distortion(e8_entropy.blocks_of(integers))) / 2
+    return Plan(codec, layout.classes, tuple(map(Goal, budgets)), sum(budgets), lost)
 
 
-def plan_entropy(layout: Layout, sample: npt.NDArray[np.float32]) -> Plan | None:
-    """Step and density for a sample of rotated entries of unit mean square; None when there is no room at all."""
-    flushes = [e8_entropy.overhead(tile.entries) for tile in layout.tiles]
+def plan_entropy(layout: Layout, sampler: Sampler) -> Plan | None:
+    """Step and density for the rate of ``layout``; None when there is no room at all.
+
+    Below R* the rate goes to a part of the rotated coordinates, which gets R* (time sharing: Ordentlich & Polyanskiy
+    2024 show that it is optimal for products).
+    """
+    flushes = [e8_entropy.overhead(count) for count in layout.coded]
     spare = layout.room() - sum(flushes)
     if spare <= 0:
         return None
-    step, density = e8_entropy.design(sample, spare * 8 / layout.entries)
-    spare = max(0, layout.room(WEIGHT_BYTES * len(density.codes)) - sum(flushes))
-    counts = [tile.entries for tile in layout.tiles]
-    budgets = [f + spare * count // layout.entries for f, count in zip(flushes, counts, strict=True)]
-    goals = tuple(Goal(budget, step) for budget in budgets)
-    return Plan(_entropy_codec(density, layout), goals, layout.side + sum(budgets))
+    rate = spare * 8 / layout.entries
+    if rate < R_STAR and layout.rotation == "hadamard":
+        layout = replace(layout, kept=ceil(KEPT_ALL * rate / R_STAR))
+    design = design_for_rate(sampler(layout), spare * 8 / sum(layout.coded))
+    codec = _entropy_codec(design.density, layout)
+    spare = max(0, layout.room(codec) - sum(flushes))
+    noise = design.step * design.step * SECOND_MOMENT
+
+    def expected(index: int, norm: float, rms: float) -> float:
+        rate = design.class_rates[index]
+        return log2(1 + rms * rms / noise) / 2 if rate is None else rate
+
+    shares = layout.shares(expected)
+    budgets = [sum(parts) for parts in zip(layout.side, flushes, (int(spare * share) for share in shares), strict=True)]
+    goals = tuple(Goal(budget, design.step) for budget in budgets)
+    return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, design))
 
 
-def plan_error(layout: Layout, sample: npt.NDArray[np.float32], distortion: float, share: tuple[float, float]) -> Plan:
-    """Step and density for a mean squared error of ``distortion`` on the sample; ``share`` as in the goal."""
-    step, density = e8_entropy.design_for_error(sample, distortion)
-    bits = e8_entropy.bits_per_entry(sample, density, step)
-    goals = (Goal(0, step, share),) * len(layout.tiles)
-    return Plan(_entropy_codec(density, layout), goals, layout.side + int(bits * layout.entries) // 8)
+def plan_error(layout: Layout, sampler: Sampler, distortion: float, error: float) -> Plan:
+    """Step and density for a total squared error of ``error``, which is ``distortion`` of the centred energy."""
+    share = 1.0
+    if distortion > ERROR_AT_R_STAR and layout.rotation == "hadamard":
+        layout = replace(layout, kept=max(1, ceil(KEPT_ALL * (1 - distortion) / (1 - ERROR_AT_R_STAR))))
+        share = sum(layout.coded) / layout.entries
+    design = design_for_error(sampler(layout), max(distortion - (1 - share), distortion / 16) / share)
+    noise = design.step * design.step * SECOND_MOMENT
+
+    def expected(index: int, norm: float, rms: float) -> float:
+        energy = rms * rms
+        return norm * norm * (share * energy * noise / (energy + noise) + (1 - share) * energy)
+
+    goals = tuple(Goal(0, design.step, error * part) for part in layout.shares(expected))
+    size = sum(layout.side) + int(design.rate * sum(layout.coded)) // 8
+    return Plan(_entropy_codec(design.density, layout), layout.classes, goals, size, _bits_lost(layout, design))
+
+
+def _bits_lost(layout: Layout, design: Design) -> float:
+    share = sum(layout.coded) / layout.entries
+    return share * design.rate + log2(1 - share * (1 - design.distortion) + 1e-300) / 2
 
 
 def _entropy_codec(density: Density, layout: Layout) -> E8EntropyCodec:
-    return E8EntropyCodec(shift=density.shift, low=density.low, weights=density.codes, odd=density.odd, **layout.common)
+    return E8EntropyCodec(
+        low=density.low,
+        weights=density.codes,
+        odd=density.odd,
+        shifts=density.shifts,
+        widths=density.widths,
+        **layout.common,
+    )
 
 
 def check_error(error: float, coding: Coding) -> None:

@@ -55,8 +55,11 @@ def multiply(
     """Write the estimate of A^T B, (m_a, m_b), into ``target``.
 
     With A = A_c + 1 mean_A^T (and B likewise), A^T B = A_c^T B_c + n mean_A mean_B^T where both are centred; a side
-    that is not contributes the sums of its vectors instead. "shrunk" multiplies the centred part by the one factor
-    that minimises the expected Frobenius error. Raises ParameterError if the lengths n differ.
+    that is not contributes the sums of its vectors instead. Sides that keep only some of the rotated coordinates keep
+    the same ones, so what both unbiased reconstructions make up for is taken back once.
+
+    "shrunk" multiplies the centred part by the one factor that minimises the expected Frobenius error. Raises
+    ParameterError if the lengths n differ.
     """
     if a.n != b.n:
         raise ParameterError(
@@ -64,6 +67,7 @@ def multiply(
         )
     frame, note = choose_frame(a, b)
     sums_a, sums_b = _VectorSums(a, frame), _VectorSums(b, frame)
+    shared = [max(a.kept(frame, group), b.kept(frame, group)) for group in range(len(frame.groups))]
     square = centred_square = 0.0
     for a0, a1 in _spans(a, frame):
         panels_a = list(_panels(a, a0, a1, frame, threads))
@@ -72,26 +76,28 @@ def multiply(
             panels_b = list(_panels(b, b0, b1, frame, threads))
             sums_b.record(b0, panels_b)
             for columns in _tiles(a1 - a0, b0, b1):
-                tile = _centred_tile(panels_a, panels_b, a1 - a0, slice(columns.start - b0, columns.stop - b0))
+                tile = _centred_tile(panels_a, panels_b, shared, slice(columns.start - b0, columns.stop - b0))
                 centred_square += float(np.vdot(tile, tile))
                 tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), columns)).astype(np.float32)
                 square += float(np.vdot(tile, tile))
                 target[a0:a1, columns] = tile
                 progress(tile.size)
-    shrink = _shrink_factor(a, b, centred_square) if estimate == "shrunk" else 1.0
+    errors = _expected(a, b, frame, square, centred_square)
+    shrink = _shrink_factor(centred_square, errors[1]) if estimate == "shrunk" else 1.0
     if shrink < 1.0:
         for a0, a1 in _spans(a, frame):
             for columns in _tiles(a1 - a0, 0, b.m):
                 means = _mean_part(sums_a, sums_b, slice(a0, a1), columns)
                 target[a0:a1, columns] = shrink * (target[a0:a1, columns] - means) + means
-    return _report(a, b, square, centred_square, shrink, note)
+    return _report(a, b, errors, square, centred_square, shrink, note)
 
 
-def _centred_tile(panels_a: list[Panel], panels_b: list[Panel], rows: int, columns: slice) -> F32:
+def _centred_tile(panels_a: list[Panel], panels_b: list[Panel], shared: list[float], columns: slice) -> F32:
     """Product of the rotated vectors, summed over the groups; all rows, some columns."""
-    tile = np.zeros((rows, columns.stop - columns.start), np.float32)
-    for panel_a, panel_b in zip(panels_a, panels_b, strict=True):
-        tile += panel_a.rotated @ panel_b.rotated[columns].T
+    tile = np.zeros((len(panels_a[0].rotated), columns.stop - columns.start), np.float32)
+    for panel_a, panel_b, share in zip(panels_a, panels_b, shared, strict=True):
+        part = panel_a.rotated @ panel_b.rotated[columns].T
+        tile += part if share == 1.0 else part * np.float32(share)
     return tile
 
 
@@ -143,16 +149,23 @@ def _panels(operand: Operand, v0: int, v1: int, frame: Frame, threads: int) -> I
     return ordered_map(lambda g: operand.panel(g, v0, v1, frame), range(len(frame.groups)), threads)
 
 
-def _expected(a: Operand, b: Operand, square: float, centred_square: float) -> tuple[float, float]:
+def _expected(a: Operand, b: Operand, frame: Frame, square: float, centred_square: float) -> tuple[float, float]:
     """Expected error energy of the unbiased estimate, and the part of it in the product of the centred parts alone.
 
     The error of one vector of B is orthogonal to that vector and otherwise isotropic, so it meets each vector of A
-    with energy (||a||^2 ||b||^2 - <a, b>^2) / (n - 1) * d_b. Where B is not centred, it also meets the means of A.
+    with energy (||a||^2 ||b||^2 - <a, b>^2) / (n - 1) * d_b. Where only the share k of the coordinates is kept, that
+    holds within it, the whole counts 1 / k times, and which coordinates these are adds
+    (||a||^2 ||b||^2 + <a, b>^2) / n * (1 / k - 1). Where B is not centred, it also meets the means of A.
     """
     n = max(a.n - 1, 1)
+    kept_a, kept_b = (operand.kept(frame, 0) if frame.groups else 1.0 for operand in (a, b))
+    kept = min(kept_a, kept_b)
+    noise_a, noise_b = (max(k * (1 + x.noise) - 1, 0.0) for k, x in ((kept_a, a), (kept_b, b)))
     both = a.centred_energy * b.centred_energy
-    estimated = max(centred_square - both / n * product_error(a.noise, b.noise), 0.0)
-    centred = max(both - estimated, 0.0) / n * (a.noise + b.noise) + both / n * a.noise * b.noise
+    all_noise = product_error(a.noise, b.noise, max(kept_a, kept_b))
+    estimated = max(centred_square - both / n * all_noise, 0.0)
+    centred = max(both - estimated, 0.0) / n * (noise_a + noise_b) + both / n * noise_a * noise_b
+    centred = centred / kept + (both + estimated) / n * (1 / kept - 1)
     total = centred
     for one, other in ((a, b), (b, a)):
         if one.centred and not other.centred:
@@ -162,14 +175,15 @@ def _expected(a: Operand, b: Operand, square: float, centred_square: float) -> t
     return total, centred
 
 
-def _shrink_factor(a: Operand, b: Operand, centred_square: float) -> float:
+def _shrink_factor(centred_square: float, error: float) -> float:
     """c* = signal / (signal + error), which minimises (1 - c)^2 signal + c^2 error."""
-    _, error = _expected(a, b, centred_square, centred_square)
     return max(centred_square - error, 0.0) / centred_square if centred_square > 0 else 1.0
 
 
-def _report(a: Operand, b: Operand, square: float, centred_square: float, shrink: float, note: str) -> ProductReport:
-    total, centred = _expected(a, b, square, centred_square)
+def _report(
+    a: Operand, b: Operand, errors: tuple[float, float], square: float, centred_square: float, shrink: float, note: str
+) -> ProductReport:
+    total, centred = errors
     signal = max(centred_square - centred, 0.0)
     expected = (total - centred) + shrink * shrink * centred + (1 - shrink) ** 2 * signal
     scale = a.energy * b.energy / max(a.n, 1)

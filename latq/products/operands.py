@@ -79,6 +79,10 @@ class Operand(ABC):
         """Energy of the error of the unbiased reconstruction, over the centred energy."""
         return 0.0
 
+    def kept(self, frame: Frame, group: int) -> float:
+        """Share of the coordinates of a group of ``frame`` that panels can differ from 0 in."""
+        return 1.0
+
     @property
     def step(self) -> int:
         """Vectors that are best asked for together."""
@@ -150,6 +154,12 @@ class CompressedOperand(Operand):
     def centred(self) -> bool:
         return self._codec.centre
 
+    def kept(self, frame: Frame, group: int) -> float:
+        if frame != self.frame:
+            return 1.0
+        e0, e1 = frame.groups[group]
+        return self._codec.kept_of(e1 - e0) / (e1 - e0)
+
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
         same_groups = frame.group == self.frame.group
         if frame != self.frame and not same_groups:
@@ -158,7 +168,7 @@ class CompressedOperand(Operand):
         means: list[F64] = []
         for chunk, rows in self._chunks(group, v0, v1):
             gains = np.ldexp(chunk.scales * self._unbias(chunk), chunk.exponent)
-            block = (chunk.integers * gains[:, None].astype(np.float32))[rows]
+            block = (chunk.padded * gains[:, None].astype(np.float32))[rows]
             if frame != self.frame:
                 block = rotate(unrotate(block, self._codec.rotation, self._codec.seed), frame.rotation, frame.seed)
             rotated.append(block)

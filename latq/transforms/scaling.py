@@ -1,9 +1,10 @@
 """Centring and normalisation of vectors, and the scale and alignment that undo it (spec section 4).
 
 A chunk of vectors is first multiplied by a power of two, so that no later step overflows or underflows. Every vector
-(of one group) is then centred and divided by its root mean square. After quantization, ``fit`` finds the stored scale,
-which makes ``scale * integers`` the least-squares reconstruction, and the alignment, from which the unbiased one and
-its error follow (RaBitQ, Gao & Long 2024, uses the same factor for one-sided products).
+(of one group) is then centred and divided by its root mean square, or by the norm of its class. After quantization,
+``fit`` finds the stored scales, one per vector or class, which make ``scale * integers`` the least-squares
+reconstruction, and the alignments, from which the unbiased one and its error follow (RaBitQ, Gao & Long 2024, uses the
+same factor for one-sided products).
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels import reference as kernels
+from latq.transforms.sizes import EIGHTHS, SizeClasses, sizes_of
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -23,17 +25,21 @@ LARGEST_ALIGNMENT = 1 - 2.0**-11  # The float16 below 1, which would make the un
 
 @dataclass(frozen=True)
 class Normalized:
-    """Vectors of unit mean square (vectors, n) and what was taken out of them, in units of 2^exponent."""
+    """Vectors (vectors, n) divided by their ``divisors``, and what else was taken out, in units of 2^exponent.
+
+    ``classes`` is the class of each vector, all 0 where every vector has a scale of its own.
+    """
 
     unit: F32
     exponent: int
     means: F32
-    rms: F64
+    divisors: F64
+    classes: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Stored numbers per vector, and the energies (sums of squares, in units of 4^exponent) that measure them.
+    """Stored numbers per vector or class, and the energies (sums of squares, in units of 4^exponent) that measure them.
 
     ``alignment`` is 1 - <x, x_hat> / ||x||^2 for the reconstruction with the stored scale (0 where that is 0).
     """
@@ -45,8 +51,11 @@ class Fit:
     error: float
 
 
-def normalize(x: npt.NDArray[np.generic], centre: bool) -> Normalized:
-    """Split vectors ``x`` (vectors, n), finite, into exponent, means, root mean squares and unit vectors."""
+def normalize(x: npt.NDArray[np.generic], centre: bool, classes: SizeClasses | None) -> Normalized:
+    """Split vectors ``x`` (vectors, n), finite, into exponent, means, divisors and about unit vectors.
+
+    The divisor is the root mean square of the vector without ``classes``, else the norm of its class.
+    """
     wide = x.astype(np.float64)
     peak = float(np.abs(wide).max(initial=0.0))
     exponent = int(np.frexp(peak)[1]) - HEADROOM
@@ -56,18 +65,37 @@ def normalize(x: npt.NDArray[np.generic], centre: bool) -> Normalized:
         means = (kernels.tree_sum(wide) / x.shape[1]).astype(np.float32)
         wide -= means[:, None]
     rms = np.sqrt(kernels.tree_sum(wide * wide) / x.shape[1])
-    inverse = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 0)
-    return Normalized((wide * inverse[:, None]).astype(np.float32), exponent, means, rms)
+    index = np.zeros(len(x), np.uint8)
+    divisors = rms
+    if classes is not None:
+        index = classes.of(sizes_of(rms) + EIGHTHS * exponent)
+        divisors = classes.divisors(exponent)[index]
+    inverse = np.divide(1.0, divisors, out=np.zeros_like(rms), where=rms > 0)
+    return Normalized((wide * inverse[:, None]).astype(np.float32), exponent, means, divisors, index)
 
 
-def fit(unit: F32, integers: F32, rms: F64, scale: np.dtype[np.floating]) -> Fit:
-    """Scale and alignment of each vector from its rotated unit form and its decoded integers (both (vectors, n))."""
-    u, v = unit.astype(np.float64), integers.astype(np.float64)
-    uv, vv, uu = kernels.tree_sum(u * v), kernels.tree_sum(v * v), kernels.tree_sum(u * u)
-    exact = rms * np.maximum(np.divide(uv, vv, out=np.zeros_like(uv), where=vv > 0), 0.0)
-    scales = exact.astype(scale)
+def fit(parts: Normalized, rotated: F32, integers: F32, classes: int, scale: npt.DTypeLike) -> Fit:
+    """Scale and alignment of each of ``classes``, or of each vector if that is 0.
+
+    ``rotated`` are the divided vectors after rotation (vectors, n), ``integers`` their first coordinates as decoded.
+    """
+    u, v = rotated.astype(np.float64), integers.astype(np.float64)
+    squares = kernels.tree_sum(u * u)
+    u = u[:, : v.shape[1]]
+
+    def summed(per_vector: F64) -> F64:  # Vectors of one class have the same divisor.
+        if not classes:
+            return per_vector
+        return np.array([_total(per_vector[parts.classes == c]) for c in range(classes)])
+
+    energy, xv, vv = (
+        summed(parts.divisors * parts.divisors * squares),
+        summed(parts.divisors * kernels.tree_sum(u * v)),
+        summed(kernels.tree_sum(v * v)),
+    )
+    scales = np.maximum(np.divide(xv, vv, out=np.zeros_like(xv), where=vv > 0), 0.0).astype(scale)
     stored = scales.astype(np.float64)
-    energy, overlap = rms * rms * uu, rms * stored * uv
+    overlap = stored * xv
     alignment = np.divide(energy - overlap, energy, out=np.zeros_like(energy), where=overlap > 0)
     alignment = np.minimum(alignment, LARGEST_ALIGNMENT)
     error = np.maximum(energy - 2 * overlap + stored * stored * vv, 0.0)
@@ -75,4 +103,4 @@ def fit(unit: F32, integers: F32, rms: F64, scale: np.dtype[np.floating]) -> Fit
 
 
 def _total(x: F64) -> float:
-    return float(kernels.tree_sum(x))
+    return float(kernels.tree_sum(x)) if x.size else 0.0

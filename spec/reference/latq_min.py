@@ -78,9 +78,11 @@ TENSOR = dict.fromkeys(DEFAULTS, float) | {"name": str, "shape": (range(2**48 + 
 TENSOR |= {"codec": ANY, "axis": range(32)}
 RAW = {"codec": str, "coding": str, "chunk_entries": CHUNK}
 E8 = {"codec": str, "coding": str, "seed": range(2**63), "centre": bool, "group": GROUP, "chunk_vectors": CHUNK}
-E8 |= {"rotation": {"hadamard", "none"}, "scale": {"float16", "float32"}, "alignment": {"vector", "tensor"}}
+E8 |= {"rotation": {"hadamard", "none"}, "scale": {"float16", "float32"}, "alignment": {"vector", "class", "tensor"}}
+E8 |= {"classes": range(33), "kept": range(1, 65537)}
 FIXED = {"q": range(2, 4097), "scales": (range(1, 256), range(1, 17)), "offset": (range(-4, 5), range(8, 9))}
-ENTROPY = {"shift": range(17), "low": range(-255, 256), "weights": (range(256), range(4, 256)), "odd": range(-128, 128)}
+ENTROPY = {"low": range(-255, -1), "weights": (range(256), range(5, 256)), "odd": range(-128, 128)}
+ENTROPY |= {"shifts": (range(17), range(1, 33)), "widths": (range(-128, 256), range(1, 33))}
 RULES = {"stored": RAW, "zstd": RAW, "fixed": E8 | FIXED, "entropy": E8 | ENTROPY}
 def fits(value: object, rule: object) -> bool:
     if isinstance(rule, range | set):
@@ -121,6 +123,10 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         if codec["coding"] == "fixed":
             q, scales = codec["q"], codec["scales"]
             need(q // (q & -q) in (1, 3, 5, 7) and all(a < b for a, b in pairwise(scales)), "q or scales")
+        else:
+            need(codec["low"] + len(codec["weights"]) > 2, "last weight")
+            need(len(codec["shifts"]) == len(codec["widths"]) == max(1, codec["classes"]), "shifts or widths")
+        need(codec["alignment"] != ("vector" if codec["classes"] else "class"), "alignments and classes")
         need(codec["group"] * codec["chunk_vectors"] <= 2**26, "size of chunks")
     need(len({tensor["name"] for tensor in tensors}) == len(tensors), "names not unique")
     return codecs, tensors
@@ -156,19 +162,33 @@ def read_tensor(file: File, number: int) -> np.ndarray:
         part[:] = (raw_chunk if codec["codec"] == "raw" else e8_chunk)(data, codec, part.shape, dtype)
     return np.moveaxis(result.reshape([*others, n]), -1, axis).reshape(tensor["shape"])
 def e8_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:  # 4
+    count, kept = codec["classes"] or shape[0], divide_up(shape[1] * codec["kept"], 65536)
     layout = np.dtype([
-        ("exponent", "<i2"), ("zero", "<u2"), ("first_len", "<u4"), ("means", "<f4", (shape[0] * codec["centre"],)),
-        ("scales", "<f2" if codec["scale"] == "float16" else "<f4", (shape[0],)),
-        ("alignments", "<f2", (shape[0] * (codec["alignment"] == "vector"),))])
+        ("exponent", "<i2"), ("zero", "<u2"), ("class_len", "<u4"), ("first_len", "<u4"),
+        ("means", "<f4", (shape[0] * codec["centre"],)),
+        ("scales", "<f2" if codec["scale"] == "float16" else "<f4", (count,)),
+        ("alignments", "<f2", (count * (codec["alignment"] != "tensor"),))])
     need(len(payload) >= layout.itemsize, "payload too short")
     head = np.frombuffer(payload, layout, 1)[0]
-    means, scales, middle = head["means"], head["scales"], layout.itemsize + int(head["first_len"])
+    means, scales, begin = head["means"], head["scales"], layout.itemsize + int(head["class_len"])
+    middle = begin + int(head["first_len"])
     need(abs(int(head["exponent"])) <= 1100 and head["zero"] == 0 and middle <= len(payload), "head of the payload")
     need(np.isfinite(means).all() and np.isfinite(scales).all() and (scales >= 0).all(), "mean or scale")
     need((abs(head["alignments"]) < 1).all(), "alignment")
-    read_integers = fixed_integers if codec["coding"] == "fixed" else entropy_integers
-    integers = read_integers(payload[layout.itemsize : middle], payload[middle:], codec, divide_up(prod(shape), 8))
-    z = integers.reshape(-1)[: prod(shape)].reshape(shape).astype(np.float32)
+    classes = np.zeros(shape[0], int)
+    if codec["classes"] > 1:
+        classes[:] = read_symbols(payload[layout.itemsize : begin], codec["classes"], shape[0])
+    else:
+        need(head["class_len"] == 0, "class section")
+    if codec["classes"]:
+        scales = scales[classes]
+    first, second, of_block = payload[begin:middle], payload[middle:], np.arange(0, shape[0] * kept, 8) // kept
+    if codec["coding"] == "fixed":
+        integers = fixed_integers(first, second, codec, len(of_block))
+    else:
+        integers = entropy_integers(first, second, codec, classes[of_block].tolist())
+    z = np.zeros(shape, np.float32)
+    z[:, :kept] = integers.reshape(-1)[: shape[0] * kept].reshape(shape[0], kept)
     if codec["rotation"] == "hadamard":  # 4.3
         unrotate(z, codec["seed"])
     means = means.astype(np.float64)[:, None] if codec["centre"] else 0.0
@@ -238,19 +258,32 @@ class Rans:  # 8.1
         return s
     def end(self) -> None:
         need(not self.words and all(x == 65536 for x in self.states), "end of a rANS stream")
-def fixed_integers(first: bytes, second: bytes, codec: dict, blocks: int) -> np.ndarray:  # 4.2, 8.2
-    digits = read_digits(second, 8 * blocks, codec["q"]).reshape(blocks, 8)
-    size = len(codec["scales"])
-    need(len(first) >= 2 * size, "length of the scale indices")
-    starts = [*accumulate(struct.unpack_from(f"<{size}H", first), initial=0)]
+def read_symbols(data: bytes, kinds: int, count: int) -> list[int]:  # 8.2
+    need(len(data) >= 2 * kinds, "length of a section of symbols")
+    starts = [*accumulate(struct.unpack_from(f"<{kinds}H", data), initial=0)]
     need(starts[-1] == 4096, "sum of the frequencies")
-    rans = Rans(first[2 * size :], blocks)
-    scales = [codec["scales"][rans.symbol(i % rans.lanes, starts)] for i in range(blocks)]
+    rans = Rans(data[2 * kinds :], count)
+    symbols = [rans.symbol(i % rans.lanes, starts) for i in range(count)]
     rans.end()
-    return codewords(digits, codec["q"], codec["offset"]) * np.array(scales)[:, None]
-def make_table(codec: dict, modulus: int, residue: int) -> tuple[list[int], list[int]]:  # 8.3: values, starts
-    pairs = [(v, byte) for v, byte in enumerate(codec["weights"], codec["low"]) if v % modulus == residue]
-    tilt = codec["odd"] if modulus == 1 and codec["shift"] == 0 else 0
+    return symbols
+def fixed_integers(first: bytes, second: bytes, codec: dict, blocks: int) -> np.ndarray:  # 4.2
+    digits = read_digits(second, 8 * blocks, codec["q"]).reshape(blocks, 8)
+    scales = np.array(codec["scales"])[read_symbols(first, len(codec["scales"]), blocks)]
+    return codewords(digits, codec["q"], codec["offset"]) * scales[:, None]
+def density(codec: dict, c: int) -> list[tuple[int, int]]:  # 8.3: values of class c and their bytes
+    weights, low, width, one = codec["weights"], codec["low"], codec["widths"][c], 1 << 16
+    f, high = round(2 ** (16 + width % 8 / 8)) << 16 + width // 8 >> 16, low + len(weights) - 1
+    middle = f // 2 if codec["shifts"][c] else 0
+    pairs = []
+    for v in range(max(-127, min(-2, one * low // f)), min(127, max(2, divide_up(one * high, f))) + 1):
+        p = min(max(v * f + middle - one * low, 0), one * (high - low))
+        i = min(p // one, high - low - 1)
+        r = p - one * i
+        pairs.append((v, (weights[i] * (one - r) + weights[i + 1] * r + one // 2) // one))
+    return pairs
+def make_table(codec: dict, c: int, modulus: int, residue: int) -> tuple[list[int], list[int]]:  # values, starts
+    pairs = [(v, byte) for v, byte in density(codec, c) if v % modulus == residue]
+    tilt = codec["odd"] if modulus == 1 and codec["shifts"][c] == 0 else 0
     codes = [max(0, byte + tilt * (v % 2)) for v, byte in pairs]
     weights = [round(2 ** (31 - code % 16 / 16)) >> code // 16 for code in codes]
     total = sum(weights)
@@ -258,31 +291,33 @@ def make_table(codec: dict, modulus: int, residue: int) -> tuple[list[int], list
     while sum(f) != 16383:
         f[f.index(max(f))] += 1 if sum(f) < 16383 else -1
     return [0, *(v for v, _ in pairs)], [*accumulate([1, *f], initial=0)]
-def entropy_integers(first: bytes, second: bytes, codec: dict, blocks: int) -> np.ndarray:  # 8.3
-    shift, rans, points = codec["shift"], Rans(first, 8 * blocks), [[] for _ in range(blocks)]
-    low_at = len(second) - blocks * shift
+def entropy_integers(first: bytes, second: bytes, codec: dict, classes: list[int]) -> np.ndarray:  # 8.3
+    blocks, shifts = len(classes), [codec["shifts"][c] for c in classes]
+    rans, points = Rans(first, 8 * blocks), [[] for _ in range(blocks)]
+    low_at = len(second) - sum(shifts)
     need(low_at >= 0 and low_at % 4 == 0, "length of escapes and low bits")
     escapes = np.frombuffer(second[:low_at], "<i4").tolist()[::-1]
-    tables = {(m, r): make_table(codec, m, r) for m in (1, 2, 4) for r in range(m)}
+    tables = {(c, m, r): make_table(codec, c, m, r) for c in set(classes) for m in (1, 2, 4) for r in range(m)}
     runs = [range(b, min(b + rans.lanes, blocks)) for b in range(0, blocks, rans.lanes)]
     for i, b in ((i, b) for run in runs for i in range(8) for b in run):
         key, t = (1, 0), points[b]
-        if i > 0 and shift == 0:
+        if i > 0 and shifts[b] == 0:
             c = t[0] % 2
             key = (2, c) if i < 7 else (4, (c + 2 * sum((v - c) // 2 for v in t)) % 4)
-        values, starts = tables[key]
+        values, starts = tables[classes[b], *key]
         s = rans.symbol(b % rans.lanes, starts)
         need(s > 0 or escapes, "escape missing")
         t.append(values[s] if s > 0 else escapes.pop())
     rans.end()
     need(not escapes, "escapes left over")
-    if shift == 0:
-        return np.array(points)
-    low = bit_string(second[low_at:], shift, 8 * blocks).reshape(blocks, 8)
-    c = low[:, 7] % 2
-    k = (np.array(points) << shift) + low
-    k[:, 7] += k[:, :7].sum(1) % 2 - c
-    return (2 * k + c[:, None]).astype(np.int32)  # modulo 2^32
+    for t, shift in zip(points, shifts, strict=True):
+        if shift:
+            low = bit_string(second[low_at : low_at + shift], shift, 8).tolist()
+            c, low_at = low[7] % 2, low_at + shift
+            k = [(h << shift) + bits for h, bits in zip(t, low, strict=True)]
+            k[7] += sum(k[:7]) % 2 - c
+            t[:] = (2 * i + c for i in k)
+    return np.array(points).astype(np.int32)  # modulo 2^32
 def raw_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:  # 9
     size = prod(shape) * dtype.itemsize
     if codec["coding"] == "zstd":

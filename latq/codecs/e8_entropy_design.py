@@ -1,0 +1,157 @@
+"""Step and density of e8 with entropy coding for a rate or an error, found on a sample."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from latq.codecs import e8_entropy
+from latq.codecs.e8_entropy import F32, I32, Classes
+from latq.coding import rans
+from latq.coding.model import REACH, Density
+from latq.kernels import reference as kernels
+from latq.kernels.elementary import exp2, log2
+
+# Blocks from which the rate of a class can be told.
+_ENOUGH = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Blocks (8, N) as the codec will see them, their classes (N,); of each class its width and the norm that its
+    vectors were divided by (all equal where every vector was divided by its own)."""
+
+    blocks: F32
+    classes: Classes
+    widths: tuple[int, ...]
+    norms: tuple[float, ...]
+
+    @cached_property
+    def true_blocks(self) -> npt.NDArray[np.float64]:
+        """The blocks before that division, up to a common factor."""
+        return self.blocks * self._gains
+
+    @cached_property
+    def _gains(self) -> npt.NDArray[np.float64]:
+        return np.array(self.norms)[self.classes] / self.norms[0]
+
+    @cached_property
+    def energy(self) -> float:
+        """Sum of squares of the true blocks."""
+        return float(kernels.tree_sum((self.true_blocks * self.true_blocks).reshape(-1)))
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the entries, 1 if all are zero."""
+        return math.sqrt(self.energy / self.blocks.size) or 1.0
+
+    @property
+    def negentropy(self) -> float:
+        """Bits per entry by which the entries, brought to width 0, are easier to code than Gaussian ones of their
+        variance; from a histogram in quarters of a standard deviation."""
+        x = self.widened.astype(np.float64)
+        variance = float(kernels.tree_sum((x * x).reshape(-1))) / x.size
+        if variance == 0:
+            return 0.0
+        _, counts = np.unique(np.rint(x * (4 / math.sqrt(variance))), return_counts=True)
+        entropy: float = sum(-count / x.size * log2(count / x.size) for count in counts.tolist()) - 2
+        return 2.0470955851 - entropy
+
+    @property
+    def widened(self) -> F32:
+        """The blocks with all classes blown up to width 0, without those of nothing but zeros."""
+        gains = np.array([exp2(width / 8) for width in self.widths], np.float32)
+        shown = self.blocks.any(axis=0) if any(self.widths) else np.ones(self.classes.size, np.bool_)
+        return (self.blocks * gains[self.classes])[:, shown] if shown.any() else self.blocks
+
+    def distortion(self, points: npt.NDArray[np.integer] | F32) -> float:
+        """Error over energy of points for the blocks, with the best gain."""
+        y = points * self._gains
+        xy, yy = (float(kernels.tree_sum((x * y).reshape(-1))) for x in (self.true_blocks, y))
+        return 1 - (xy * xy / (yy * self.energy) if yy else 0.0) if self.energy else 0.0
+
+
+@dataclass(frozen=True)
+class Design:
+    """Step and density, and what they give on the sample: bits per entry (of each class too, None where the sample has
+    too few blocks of it), error over energy."""
+
+    step: float
+    density: Density
+    rate: float
+    class_rates: tuple[float | None, ...]
+    distortion: float
+
+
+def design_for_rate(sample: Sample, rate: float) -> Design:
+    """Spend ``rate`` bits per entry."""
+    # High-rate D = step^2 G(E8) = 4^-(rate - 0.147); the iteration corrects what that is off at low rates.
+    step = sample.rms * 3.73 * exp2(0.147 - rate)
+    density: Density | None = None
+    best: Design | None = None
+    octaves, slope, before = 0.0, 1.0, None
+    for _ in range(10):
+        found = _evaluate(sample, step, density)
+        density, excess = found.density, found.rate - rate
+        if best is None or abs(excess) < abs(best.rate - rate):
+            best = found
+        if abs(excess) < e8_entropy.TOLERANCE / 2:
+            break
+        # Bits per entry that an octave of the step saves: 1, but less where many entries cost nothing anyway.
+        if before is not None and abs(octaves) > 0.1:
+            slope = min(max((before - excess) / octaves, 0.1), 1.5)
+        before, octaves = excess, max(-2.0, min(2.0, excess / slope))
+        step *= exp2(octaves)
+    assert best is not None
+    return best
+
+
+def design_for_error(sample: Sample, distortion: float) -> Design:
+    """Reach an error of ``distortion`` times the energy."""
+    step = sample.rms * min(3.73 * math.sqrt(distortion), 4.0)
+    density: Density | None = None
+    for _ in range(8):
+        found = _evaluate(sample, step, density)
+        density = found.density
+        step *= min(max(math.sqrt(distortion / max(found.distortion, 1e-300)), 0.25), 4.0)
+    return replace(found, step=step)
+
+
+def _evaluate(sample: Sample, step: float, density: Density | None) -> Design:
+    """Quantize the sample by the choices of ``density`` and fit a new one to the outcome."""
+    points = e8_entropy.quantize(sample.blocks, sample.classes, step, density)
+    fitted = _fit_density(sample, points, step, density)
+    costs = e8_entropy.bit_cost(points, fitted, sample.classes)
+    rates = [_rate(costs[sample.classes == c]) for c in range(len(sample.widths))]
+    return Design(
+        step, fitted, int(costs.sum()) / (rans.COST_UNIT * points.size), tuple(rates), sample.distortion(points)
+    )
+
+
+def _rate(costs: npt.NDArray[np.int64]) -> float | None:
+    """Bits per entry of blocks of these costs."""
+    return int(costs.sum()) / (rans.COST_UNIT * e8_entropy.BLOCK * costs.size) if costs.size >= _ENOUGH else None
+
+
+def _fit_density(sample: Sample, points: I32, step: float, density: Density | None) -> Density:
+    """The density of width 0: of all points, or where classes differ, of all blocks blown up to that width."""
+    shift = _shift_for(step)
+    if any(sample.widths):
+        # Class 0 is the widest.
+        wide = replace(density, shifts=density.shifts[:1], widths=density.widths[:1]) if density else None
+        blocks = sample.widened
+        points = e8_entropy.quantize(blocks, np.zeros(blocks.shape[1], np.intp), step, wide)
+    values = points >> (shift + 1) if shift else points
+    reach = min(REACH, max(2, int(np.abs(values).max(initial=0)) + 1))
+    counts = np.bincount((values + reach).clip(0, 2 * reach).reshape(-1), minlength=2 * reach + 1).astype(np.int64)
+    odd = int((points[0] & 1).sum())
+    shifts = tuple(_shift_for(step * exp2(width / 8)) for width in sample.widths)
+    return Density.fit(counts, shift, (points.shape[1] - odd, odd)).with_classes(sample.widths, shifts)
+
+
+def _shift_for(step: float) -> int:
+    """Low bits stored as such: high parts keep 6 to 12.5 values per standard deviation. Fewer lose 0.005 bits, more
+    make long tables."""
+    return max(0, int(np.frexp(0.16 / step)[1]) - 1)

@@ -16,11 +16,18 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from latq.codecs import e8, e8_entropy
+from latq.codecs import e8, e8_entropy, scalar
 from latq.coding.model import Density
 from latq.errors import CorruptError, ParameterError
 from latq.kernels.reference import tree_sum
-from latq.pipeline.metadata import E8Codec, E8EntropyCodec, MatrixCodec
+from latq.pipeline.metadata import (
+    E8Codec,
+    E8EntropyCodec,
+    MatrixCodec,
+    QuantizedCodec,
+    ScalarCodec,
+    ScalarEntropyCodec,
+)
 from latq.transforms.rotation import rotate, unrotate
 from latq.transforms.scaling import Normalized, fit, normalize
 
@@ -70,7 +77,7 @@ class Goal:
 
     ``budget`` bytes, of the scale indices for fixed coding, of all codes for entropy coding; or, where ``share`` is
     given, an error energy of at most (share of the whole energy, share of the centred energy). Entropy coding starts
-    from ``step``.
+    from ``step``; for scalars that is what an integer counts for.
     """
 
     budget: int = 0
@@ -78,11 +85,16 @@ class Goal:
     share: tuple[float, float] | None = None
 
 
-def encode_chunk(x: npt.NDArray[np.generic], codec: E8Codec | E8EntropyCodec, goal: Goal) -> tuple[bytes, Energies]:
+def encode_chunk(x: npt.NDArray[np.generic], codec: QuantizedCodec, goal: Goal) -> tuple[bytes, Energies]:
     """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them."""
     parts = normalize(x, codec.centre)
     unit = rotate(parts.unit, codec.rotation, codec.seed)
-    if isinstance(codec, E8Codec):
+    if isinstance(codec, ScalarCodec):
+        first = b""
+        second, integers = scalar.encode_fixed(unit.reshape(-1), _levels(codec), goal.step)
+    elif isinstance(codec, ScalarEntropyCodec):
+        first, second, integers = scalar.encode_entropy(unit.reshape(-1), _levels(codec), goal.step, goal.budget)
+    elif isinstance(codec, E8Codec):
         first, second, integers = e8.encode(unit.reshape(-1), _params(codec), goal.budget)
     else:
         density = _density(codec)
@@ -135,7 +147,7 @@ def _within_error(
     return chosen
 
 
-def decode_chunk(payload: bytes, codec: E8Codec | E8EntropyCodec, vectors: int, length: int) -> RotatedChunk:
+def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: int) -> RotatedChunk:
     """Take a payload apart; CorruptError when a size or a value is impossible."""
     if len(payload) < HEADER.size:
         raise CorruptError("the chunk is too short")
@@ -162,7 +174,11 @@ def decode_chunk(payload: bytes, codec: E8Codec | E8EntropyCodec, vectors: int, 
         raise CorruptError("an alignment is out of range")
     first = memoryview(payload)[position : position + first_size]
     second = memoryview(payload)[position + first_size :]
-    if isinstance(codec, E8Codec):
+    if isinstance(codec, ScalarCodec):
+        integers = scalar.decode_fixed(first, second, _levels(codec), vectors * length)
+    elif isinstance(codec, ScalarEntropyCodec):
+        integers = scalar.decode_entropy(first, second, _levels(codec), vectors * length)
+    elif isinstance(codec, E8Codec):
         integers = e8.decode(first, second, _params(codec), vectors * length)
     else:
         integers = e8_entropy.decode(first, second, _density(codec), vectors * length)
@@ -171,6 +187,11 @@ def decode_chunk(payload: bytes, codec: E8Codec | E8EntropyCodec, vectors: int, 
 
 def _params(codec: E8Codec) -> e8.E8Params:
     return e8.E8Params(codec.q, codec.scales, codec.offset)
+
+
+@lru_cache(maxsize=64)
+def _levels(codec: ScalarCodec | ScalarEntropyCodec) -> scalar.Levels:
+    return scalar.Levels(codec.levels, codec.shift if isinstance(codec, ScalarEntropyCodec) else 0)
 
 
 @lru_cache(maxsize=64)

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from latq.codecs import scalar_design
 from latq.errors import InputError, ParameterError
 from latq.kernels.reference import tree_sum
+from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import normalized_sample
 from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, MatrixCodec, Tile, Tiling, matrix_shape
 from latq.pipeline.plan import (
@@ -27,6 +29,8 @@ from latq.pipeline.plan import (
 )
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
+
+CodecName = Literal["e8", "scalar", "raw"]
 
 # Entries, and chunks that they come from, to which the model of entropy coding is fitted.
 SAMPLE_ENTRIES = 1 << 17
@@ -54,27 +58,41 @@ class EncodeOptions:
 
     ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
     an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
+
+    Levels of codec scalar suit a Gaussian partner of correlation ``rho`` (0 when None), or the matrix ``pair``.
+    ``rotation`` is "none" for that codec and "hadamard" for others when None.
     """
 
     bits: float = 4.0
-    codec: Literal["e8", "raw"] = "e8"
+    codec: CodecName = "e8"
     coding: Coding = "fixed"
     error: float | None = None
     error_of: Literal["decode", "product"] = "decode"
     axis: int | None = None
-    rotation: Rotation = "hadamard"
+    rotation: Rotation | None = None
     seed: int = 0
     centre: bool | None = None
     nonfinite: Literal["error", "raw"] = "error"
     threads: int = 1
+    rho: float | None = None
+    pair: MatrixView | None = None
 
     def __post_init__(self) -> None:
+        if self.codec == "scalar":
+            scalar_plan.check_options(self.coding, self.bits, self.error, self.rho, self.pair is not None)
+        elif self.rho is not None or self.pair is not None:
+            raise ParameterError("--rho and --pair need --codec scalar")
         if self.error is None:
             check_bits(self.bits, self.coding)
         else:
             check_error(self.error, self.coding)
         if not 0 <= self.seed < 1 << 63:
             raise ParameterError(f"seed {self.seed} is out of range; use 0 to 2^63 - 1")
+
+    @property
+    def chosen_rotation(self) -> Rotation:
+        """A rotation destroys the correlation of entries that codec scalar is for."""
+        return self.rotation or ("none" if self.codec == "scalar" else "hadamard")
 
 
 @dataclass(frozen=True)
@@ -151,9 +169,12 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
         return Lossless(f"vectors differ in size by a factor of {found.dynamic_range:.1g}", surprising=True)
     centre = found.centring_pays(min(n, MAX_GROUP)) if options.centre is None else options.centre
     metadata_bytes = CONTAINER_BYTES + METADATA_BYTES + 2 * len(tensor.name.encode())
-    layout = Layout(n, m, options.bits, options.rotation, options.seed, centre, found.dynamic_range, metadata_bytes)
+    rotation = options.chosen_rotation
+    layout = Layout(n, m, options.bits, rotation, options.seed, centre, found.dynamic_range, metadata_bytes)
     plan: Plan | None
-    if options.error is not None:
+    if options.codec == "scalar":
+        plan = _plan_scalar(tensor, axis, layout, place, options)
+    elif options.error is not None:
         plan = _plan_error(tensor, axis, layout, found, options)
     elif options.coding == "fixed":
         plan = plan_fixed(layout)
@@ -184,6 +205,18 @@ def _plan_error(tensor: SourceTensor, axis: int, layout: Layout, found: "_Scan",
     distortion = min(share[1] or wanted / max(centred, 1e-300), LARGEST_DISTORTION)
     layout = replace(layout, bits=WIDE_SCALES_FROM if distortion < WIDE_SCALES_BELOW else 1.0)
     return plan_error(layout, _sample(tensor, axis, layout), distortion, share)
+
+
+def _plan_scalar(tensor: SourceTensor, axis: int, layout: Layout, place: str, options: EncodeOptions) -> Plan | None:
+    """Levels for the correlation or the pair that was named; None where the rate leaves no room."""
+    if options.pair is None:
+        profile = scalar_design.gaussian(options.rho or 0.0)
+    else:
+        energies = scalar_plan.row_energies(options.pair, layout, place)
+        profile = scalar_plan.fit(MatrixView(tensor.array, tensor.shape, axis), layout, energies)
+    if options.coding == "fixed":
+        return scalar_plan.plan_fixed(layout, profile)
+    return scalar_plan.plan_entropy(layout, profile, _sample(tensor, axis, layout))
 
 
 def _sample(tensor: SourceTensor, axis: int, layout: Layout) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ from latq.coding.packing import MAX_Q, is_packable
 from latq.container import container_overhead
 from latq.errors import ParameterError
 from latq.pipeline.chunk import HEADER, Goal, side_bytes
-from latq.pipeline.metadata import MAX_GROUP, E8Codec, E8EntropyCodec, MatrixCodec, Tile, Tiling
+from latq.pipeline.metadata import MAX_GROUP, E8Codec, E8EntropyCodec, MatrixCodec, QuantizedCodec, Tile, Tiling
 from latq.transforms.rotation import Rotation
 
 Coding = Literal["fixed", "entropy"]
@@ -96,7 +96,7 @@ class Layout:
 class Plan:
     """How one matrix is coded: parameters for the file, what to reach in each chunk, and about how large that gets."""
 
-    codec: E8Codec | E8EntropyCodec
+    codec: QuantizedCodec
     goals: tuple[Goal, ...]
     payload_bytes: int
 

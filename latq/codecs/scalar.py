@@ -26,6 +26,8 @@ PRECISION = 14
 PRICE = 0.1155
 # Bits per entry by which a chunk may stay below its budget.
 TOLERANCE = 0.004
+# Mean distance of levels below which data of few values has no use for more.
+LEAST_GAP = 2.0**-14
 ROUNDS = 10
 
 F32 = npt.NDArray[np.float32]
@@ -133,23 +135,25 @@ def design_fixed(profile: Profile, count: int, finest: float) -> tuple[Levels, f
     return Levels(integers), unit
 
 
-def design_entropy(sample: F32, profile: Profile, rate: float, outer: float, finest: float) -> tuple[Levels, float]:
-    """Levels that reach ``outer`` and spend ``rate`` bits per entry on a sample (count,) of unit mean square; their
-    unit."""
+def design_entropy(
+    sample: F32, profile: Profile, rate: float, outer: float, finest: float, most: int = MAX_LEVELS
+) -> tuple[Levels, float]:
+    """Levels, about ``most`` or fewer, that reach ``outer`` and spend ``rate`` bits per entry on a sample (count,) of
+    unit mean square; and their unit."""
     inner = float(np.abs(sample).max()) or 1.0
     gap, chosen, rank = 4.0, (Levels((-1, 0, 1)), 1.0), -np.inf
     for _ in range(4 * ROUNDS):
-        integers, unit = scalar_design.stored(scalar_design.entropy_levels(profile, gap, inner, outer), finest)
+        found = scalar_design.entropy_levels(profile, gap, inner, outer, most)
+        integers, unit = scalar_design.stored(found, finest)
         levels = Levels(integers, _shift_for(len(integers)))
         lengths = _lengths(_counts(_indices(sample, _thresholds(levels, None), unit), levels))
         counts = _counts(_indices(sample, _thresholds(levels, lengths), unit), levels)
         excess = _bits(counts) / sample.size + levels.shift - rate
         if (new_rank := _rank(excess - TOLERANCE)) > rank:
             chosen, rank = (levels, unit), new_rank
-        # Where nearly all levels that there may be do not suffice, finer ones would not either.
-        if abs(excess) < TOLERANCE / 4 or (levels.count > 0.7 * MAX_LEVELS and excess < 0):
+        if abs(excess) < TOLERANCE / 4 or gap == LEAST_GAP:
             break
-        gap *= _correction(excess)
+        gap = max(gap * _correction(excess), LEAST_GAP)
     return chosen
 
 

@@ -101,9 +101,9 @@ def fixed_levels(profile: Profile, count: int) -> F64:
     return levels
 
 
-def entropy_levels(profile: Profile, gap: float, inner: float, outer: float) -> F64:
+def entropy_levels(profile: Profile, gap: float, inner: float, outer: float, most: int = MAX_LEVELS) -> F64:
     """Levels, increasing, 0 among them, on average about ``gap`` apart: by the density where |u| <= ``inner``, from
-    there to ``outer`` in ever wider gaps. At most MAX_LEVELS: where there would be more, ``inner`` is drawn in."""
+    there to ``outer`` in ever wider gaps. At most about ``most``: where there would be more, ``inner`` is drawn in."""
     density = entropy_density(profile)
     integral = _integral(density, profile.width)
     step = gap * float(tree_sum(density * profile.mass) / tree_sum(profile.mass))
@@ -111,11 +111,11 @@ def entropy_levels(profile: Profile, gap: float, inner: float, outer: float) -> 
     below, above = int(centre / step), int((float(integral[-1]) - centre) / step)
     whole = _inverse(profile, integral, centre + np.arange(-below, above + 1, dtype=np.float64) * step)
     while True:
-        # The first level outside is still of the density.
-        core = whole[max(0, int(np.searchsorted(whole, -inner)) - 1) : int(np.searchsorted(whole, inner)) + 1]
-        core = _lloyd(profile, core)
+        # The first level outside is still of the density, and in its place.
+        core = whole[max(0, int(np.searchsorted(whole, -inner)) - 1) : int(np.searchsorted(whole, inner)) + 1].copy()
+        core[1:-1] = _lloyd(profile, core)[1:-1]
         levels = np.concatenate([-_outwards(-core[::-1], gap, outer)[::-1], core, _outwards(core, gap, outer)])
-        if levels.size <= MAX_LEVELS:
+        if levels.size <= most or core.size <= 3:
             return levels
         inner *= 0.9
 

@@ -23,8 +23,10 @@ LARGEST = float(np.finfo(np.float32).max)
 # Scales in float16 are at full precision over the dynamic range that a layout allows them if levels are no finer.
 FINEST_NARROW = 2.0**-12
 FINEST_WIDE = 2.0**-20
-# Rates of entropy coding: below, no quantizer of this kind is near; above, the levels are too many to be listed.
-ENTROPY_RATES = (0.5, 8.0)
+# Rates of entropy coding: below, nearly every entry is 0 and steps are coarse; above, the levels are too many to list.
+ENTROPY_RATES = (1.0, 8.0)
+# A level takes about 50 bits of the metadata: no more of them are listed than entries can bear.
+ENTRIES_PER_LEVEL, FEW_LEVELS = 64, 64
 # Levels and frequency tables are charged to the rate up to this share: a tiny tensor could pay nothing else.
 MAX_TABLE_SHARE = 0.5
 # Cells of a histogram of all entries.
@@ -101,13 +103,17 @@ def plan_fixed(layout: Layout, profile: Profile) -> Plan | None:
 
 def plan_entropy(layout: Layout, profile: Profile, sample: F32) -> Plan | None:
     """Levels for a sample of the entries, and a budget for every chunk; None when there is no room at all."""
-    levels, unit = Levels((0, 1)), 1.0
-    # What the levels themselves take is known once they are designed.
-    for _ in range(2):
-        rate = 8 * _spare(layout, levels) / layout.entries
-        if rate <= 0:
+    levels, unit, rate = Levels((0, 1)), 1.0, 0.0
+    most = min(max(layout.entries // ENTRIES_PER_LEVEL, FEW_LEVELS), scalar.MAX_LEVELS)
+    # What the levels themselves take is known once they are designed; of a large tensor it is next to nothing.
+    for round_ in range(6):
+        left = 8 * _spare(layout, levels) / layout.entries
+        if left <= 0:
             return None
-        levels, unit = scalar.design_entropy(sample, profile, rate, _largest_entry(layout), _finest(layout))
+        if round_ and abs(left - rate) < scalar.TOLERANCE:
+            break
+        rate = (rate + left) / 2 if round_ > 1 else left
+        levels, unit = scalar.design_entropy(sample, profile, rate, _largest_entry(layout), _finest(layout), most)
     spare = max(0, _spare(layout, levels))
     budgets = [
         scalar.overhead(tile.entries, levels.alphabet) + spare * tile.entries // layout.entries for tile in layout.tiles

@@ -69,6 +69,7 @@ def open_file(data: bytes) -> File:
     return File(data, align, codecs, tensors, chunk_lists(codecs, tensors, records))
 # 3 Metadata. Rules: a type; a range; a set of strings; an object; an array (rule of its members, range of their number)
 CODECS = {"raw": {"stored": 0x0101, "zstd": 0x0201}, "e8": {"fixed": 0x0302, "entropy": 0x0402}}
+CODECS |= {"scalar": {"fixed": 0x0303, "entropy": 0x0403}}
 FLOATS = {name: float(ml_dtypes.finfo(name).max) for name in ("float64", "float32", "float16", "bfloat16")}
 ANY, CHUNK, GROUP = range(2**1024), range(1, 2**26 + 1), range(1, 2**15 + 1)
 DTYPES = {*FLOATS, "float8_e4m3fn", "float8_e5m2", "bool", *(f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64))}
@@ -81,7 +82,8 @@ E8 = {"codec": str, "coding": str, "seed": range(2**63), "centre": bool, "group"
 E8 |= {"rotation": {"hadamard", "none"}, "scale": {"float16", "float32"}, "alignment": {"vector", "tensor"}}
 FIXED = {"q": range(2, 4097), "scales": (range(1, 256), range(1, 17)), "offset": (range(-4, 5), range(8, 9))}
 ENTROPY = {"shift": range(17), "low": range(-255, 256), "weights": (range(256), range(4, 256)), "odd": range(-128, 128)}
-RULES = {"stored": RAW, "zstd": RAW, "fixed": E8 | FIXED, "entropy": E8 | ENTROPY}
+SCALAR = E8 | {"levels": (range(-(2**20), 2**20 + 1), range(2, 4097))}
+RULES = {0x0302: E8 | FIXED, 0x0402: E8 | ENTROPY, 0x0303: SCALAR, 0x0403: SCALAR | {"shift": range(9)}}
 def fits(value: object, rule: object) -> bool:
     if isinstance(rule, range | set):
         return type(value) is (int if isinstance(rule, range) else str) and value in rule
@@ -93,6 +95,8 @@ def fits(value: object, rule: object) -> bool:
 def unique(pairs: list[tuple]) -> dict:
     need(len(dict(pairs)) == len(pairs), "repeated key")
     return dict(pairs)
+def word(codec: dict) -> int | None:  # of names that are known, or no strings
+    return CODECS.get(str(codec.get("codec")), {}).get(str(codec.get("coding")))
 def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
     try:  # 3.1
         whole = lambda digits: int(digits) if isfinite(float(digits)) else inf  # noqa: E731
@@ -107,7 +111,7 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         name, coding = (codec.get("codec"), codec.get("coding")) if type(codec) is dict else (None, None)
         sound = type(name) is not str or (name in CODECS and (type(coding) is not str or coding in CODECS[name]))
         need(sound, f"codec {name!r} with coding {coding!r}", Unsupported)
-    need(fits(tree, TOP) and all(fits(c, RULES.get(str(c.get("coding")), RAW)) for c in codecs), "metadata")
+    need(fits(tree, TOP) and all(fits(c, RULES.get(word(c), RAW)) for c in codecs), "metadata")
     tensors = [DEFAULTS | tensor for tensor in tree["tensors"]]
     need(all(fits(tensor, TENSOR) for tensor in tensors), "tensors in the metadata")
     for tensor in tensors:
@@ -117,10 +121,14 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         need(prod(d or 1 for d in shape) <= 2**48, "too many entries")
         need(codec < len(codecs) and tensor["axis"] < max(1, len(shape)), "codec or axis of a tensor")
         need(tensor["dtype"] in FLOATS or codecs[codec]["codec"] == "raw", "dtype of an e8 tensor")
-    for codec in (c for c in codecs if c["codec"] == "e8"):
+    for codec in (c for c in codecs if c["codec"] != "raw"):
+        increasing = codec.get("levels") or codec.get("scales", [])
+        need(all(a < b for a, b in pairwise(increasing)), "order of scales or levels")
         if codec["coding"] == "fixed":
-            q, scales = codec["q"], codec["scales"]
-            need(q // (q & -q) in (1, 3, 5, 7) and all(a < b for a, b in pairwise(scales)), "q or scales")
+            q = codec.get("q") or len(increasing)
+            need(q // (q & -q) in (1, 3, 5, 7), "q or number of levels")
+        elif codec["codec"] == "scalar":
+            need(divide_up(len(increasing), 1 << codec["shift"]) <= 255, "shift")
         need(codec["group"] * codec["chunk_vectors"] <= 2**26, "size of chunks")
     need(len({tensor["name"] for tensor in tensors}) == len(tensors), "names not unique")
     return codecs, tensors
@@ -139,7 +147,7 @@ def chunk_lists(codecs: list[dict], tensors: list[dict], index: list[Record]) ->
         start += runs * divide_up(n, group)
         need(start <= len(index), "chunk missing")
         for c, r in enumerate(lists[-1]):
-            right = (number, c, CODECS[codec["codec"]][codec["coding"]], min(most, prod(others) - c % runs * most))
+            right = (number, c, word(codec), min(most, prod(others) - c % runs * most))
             need((r.tensor, r.chunk, r.codec, r.vectors) == right, "chunk list")
     need(start == len(index), "chunk of no tensor")
     return lists
@@ -166,8 +174,12 @@ def e8_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtyp
     need(abs(int(head["exponent"])) <= 1100 and head["zero"] == 0 and middle <= len(payload), "head of the payload")
     need(np.isfinite(means).all() and np.isfinite(scales).all() and (scales >= 0).all(), "mean or scale")
     need((abs(head["alignments"]) < 1).all(), "alignment")
-    read_integers = fixed_integers if codec["coding"] == "fixed" else entropy_integers
-    integers = read_integers(payload[layout.itemsize : middle], payload[middle:], codec, divide_up(prod(shape), 8))
+    sections = payload[layout.itemsize : middle], payload[middle:]
+    if codec["codec"] == "scalar":
+        integers = level_integers(*sections, codec, prod(shape))
+    else:
+        read_integers = fixed_integers if codec["coding"] == "fixed" else entropy_integers
+        integers = read_integers(*sections, codec, divide_up(prod(shape), 8))
     z = integers.reshape(-1)[: prod(shape)].reshape(shape).astype(np.float32)
     if codec["rotation"] == "hadamard":  # 4.3
         unrotate(z, codec["seed"])
@@ -238,16 +250,28 @@ class Rans:  # 8.1
         return s
     def end(self) -> None:
         need(not self.words and all(x == 65536 for x in self.states), "end of a rANS stream")
+def read_symbols(section: bytes, size: int, total: int, count: int) -> list[int]:  # 8.2, 8.4
+    need(len(section) >= 2 * size, "length of a table of frequencies")
+    starts = [*accumulate(struct.unpack_from(f"<{size}H", section), initial=0)]
+    need(starts[-1] == total, "sum of the frequencies")
+    rans = Rans(section[2 * size :], count)
+    symbols = [rans.symbol(i % rans.lanes, starts) for i in range(count)]
+    rans.end()
+    return symbols
 def fixed_integers(first: bytes, second: bytes, codec: dict, blocks: int) -> np.ndarray:  # 4.2, 8.2
     digits = read_digits(second, 8 * blocks, codec["q"]).reshape(blocks, 8)
-    size = len(codec["scales"])
-    need(len(first) >= 2 * size, "length of the scale indices")
-    starts = [*accumulate(struct.unpack_from(f"<{size}H", first), initial=0)]
-    need(starts[-1] == 4096, "sum of the frequencies")
-    rans = Rans(first[2 * size :], blocks)
-    scales = [codec["scales"][rans.symbol(i % rans.lanes, starts)] for i in range(blocks)]
-    rans.end()
-    return codewords(digits, codec["q"], codec["offset"]) * np.array(scales)[:, None]
+    scales = np.array(codec["scales"])[read_symbols(first, len(codec["scales"]), 4096, blocks)]
+    return codewords(digits, codec["q"], codec["offset"]) * scales[:, None]
+def level_integers(first: bytes, second: bytes, codec: dict, count: int) -> np.ndarray:  # 4.2, 7, 8.4
+    levels, shift = np.array(codec["levels"]), codec.get("shift", 0)
+    if codec["coding"] == "fixed":
+        need(not first, "bytes before the indices")
+        return levels[read_digits(second, count, len(levels))]
+    high = read_symbols(first, divide_up(len(levels), 1 << shift), 16384, count)
+    need(len(second) == divide_up(count * shift, 8), "length of the low bits")
+    indices = (np.array(high) << shift) + bit_string(second, shift, count)
+    need((indices < len(levels)).all(), "index beyond the levels")
+    return levels[indices]
 def make_table(codec: dict, modulus: int, residue: int) -> tuple[list[int], list[int]]:  # 8.3: values, starts
     pairs = [(v, byte) for v, byte in enumerate(codec["weights"], codec["low"]) if v % modulus == residue]
     tilt = codec["odd"] if modulus == 1 and codec["shift"] == 0 else 0

@@ -1,6 +1,7 @@
 """Codec scalar: the densities and constants of the theory, rates, fits to pairs, damage."""
 
 import math
+import zlib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -100,6 +101,12 @@ class TestDensity:
             np.exp(-np.linspace(0, 700, 4001)), rel=1e-14
         )
 
+    def test_levels_are_the_same_on_every_machine(self) -> None:
+        profile = scalar_design.gaussian(0.9)
+        found = [scalar.design_fixed(scalar_design.gaussian(r), k, 0.0)[0].integers for r, k in ((0.7, 256), (1, 16))]
+        found.append(scalar_design.stored(scalar_design.entropy_levels(profile, 0.01, 4, 9), 0.0)[0])
+        assert [zlib.crc32(np.array(i, "<i8").tobytes()) for i in found] == [3627305207, 773424192, 3056758991]
+
     @pytest.mark.parametrize("levels", [[-1.0, 0.0, 0.0, 1e-9, 1.0], [-1e9, 0.0, 1e-9, 1.0, 1e9]])
     def test_stored_levels_always_increase(self, levels: list[float]) -> None:
         integers, unit = scalar_design.stored(np.array(levels), 2.0**-12)
@@ -113,7 +120,7 @@ class TestConstant:
     @pytest.mark.parametrize("count", [64, 256])
     def test_it_is_that_of_the_theory(self, rho: float, count: int) -> None:
         """K^2 (E[Y^2 (X - Xq)^2] + E[X^2 (Y - Yq)^2]) is 2 C(rho)."""
-        x, y, mass = weighted_pair(rho, 1 << 20)
+        x, y, mass = weighted_pair(rho, 1 << 18)
         levels, unit = scalar.design_fixed(scalar_design.gaussian(rho), count, 0.0)
         ex, ey = x - quantized(x, levels, unit), y - quantized(y, levels, unit)
         # Both sides have the same distribution; that of X is the one sampled well.
@@ -140,7 +147,7 @@ class TestConstant:
 
 
 class TestRates:
-    @pytest.mark.parametrize(("bits", "lost"), [(1, 0.26), (2, 0.28), (3.7, 0.28), (8, 0.34)])
+    @pytest.mark.parametrize(("bits", "lost"), [(1, 0.26), (3.3, 0.28), (8, 0.34)])
     def test_entropy_coding_meets_any_rate_from_below(self, bits: float, lost: float) -> None:
         x = gaussian(2048, 256)
         data = latq.encode(x, bits, codec="scalar", coding="entropy")
@@ -150,7 +157,7 @@ class TestRates:
 
     @pytest.mark.parametrize("rho", [0.8, -1])
     def test_also_with_uneven_levels(self, rho: float) -> None:
-        x = gaussian(2048, 200)
+        x = gaussian(2048, 100)
         for bits in (1.5, 4):
             rate = 8 * len(latq.encode(x, bits, codec="scalar", coding="entropy", rho=rho)) / x.size
             assert bits - 0.02 < rate <= bits
@@ -162,19 +169,19 @@ class TestRates:
         assert bits - 0.5 < 8 * len(data) / x.size <= bits
 
     def test_an_outlier_costs_only_itself(self) -> None:
-        x = gaussian(2048, 100)
+        x = gaussian(2048, 60)
         spiked = x.copy()
         spiked[17, 5] = 1e6
         data = [latq.encode(a, 4, codec="scalar", coding="entropy") for a in (x, spiked)]
         assert len(data[1]) <= len(data[0]) * 1.01
         y, z = map(latq.decode, data)
-        others = np.delete(np.arange(100), 5)
-        assert distortion(x[:, others], z[:, others]) < 1.05 * distortion(x[:, others], y[:, others])
+        others = np.delete(np.arange(60), 5)
+        assert distortion(x[:, others], z[:, others]) < 1.1 * distortion(x[:, others], y[:, others])
         assert z[17, 5] == pytest.approx(1e6, rel=0.1)
 
     @pytest.mark.parametrize("coding", ["fixed", "entropy"])
-    def test_zeros_constants_and_few_values(self, coding: Any) -> None:
-        for x in (np.zeros((300, 80)), np.full((300, 80), 3.25), np.sign(gaussian(300, 80)).astype(np.float64)):
+    def test_constants_and_few_values(self, coding: Any) -> None:
+        for x in (np.full((300, 80), 3.25), np.sign(gaussian(300, 80)).astype(np.float64)):
             data = latq.encode(x, 3, codec="scalar", coding=coding)
             assert latq.decode(data) == pytest.approx(x, rel=1e-3)
             assert 8 * len(data) / x.size < 3.1
@@ -211,6 +218,14 @@ class TestPair:
         for rotation in ("none", "hadamard"):
             data = latq.encode(x, 6, codec="scalar", pair=pair, rotation=rotation)  # type: ignore[arg-type]
             assert distortion(x, latq.decode(data)) < 0.01
+
+    @pytest.mark.parametrize("coding", ["fixed", "entropy"])
+    def test_what_rounding_leaves_of_constant_vectors_may_be_any_size(self, coding: Any) -> None:
+        x = gaussian(500, 40)
+        x[:, ::4] = 1
+        x[17, ::4] += np.float32(2.0**-23)
+        data = latq.encode(x, 6, codec="scalar", coding=coding, pair=x, centre=True)
+        assert distortion(x, latq.decode(data)) < 0.01
 
     def test_in_several_groups(self) -> None:
         x = gaussian(40_000, 4)

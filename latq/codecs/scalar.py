@@ -27,7 +27,7 @@ PRICE = 0.1155
 # Bits per entry by which a chunk may stay below its budget.
 TOLERANCE = 0.004
 # Mean distance of levels below which data of few values has no use for more.
-LEAST_GAP = 2.0**-14
+LEAST_GAP = 2.0**-11
 ROUNDS = 10
 
 F32 = npt.NDArray[np.float32]

@@ -60,8 +60,9 @@ def gaussian(rho: float) -> Profile:
 
 
 def histogram(units: npt.NDArray[np.floating], weights: F64, reach: float, cells: int) -> tuple[F64, F64]:
-    """Number of entries (count,), |u| < ``reach``, and sum of their weights (count,), whole numbers, in each cell."""
-    cell = np.floor((units.astype(np.float64) + reach) * (cells / (2 * reach))).astype(np.int64)
+    """Number of entries (count,) and sum of their weights (count,), whole numbers, in each cell of [-reach, reach];
+    what is outside belongs to the first or the last one."""
+    cell = np.floor((units.astype(np.float64) + reach) * (cells / (2 * reach))).clip(0, cells - 1).astype(np.int64)
     number = np.bincount(cell, minlength=cells).astype(np.float64)
     return number, np.bincount(cell, weights, cells).astype(np.float64)
 

@@ -369,6 +369,8 @@ class TestCommand:
             code, error = call(*encode, *wrong)
             assert (code, error.startswith("latq: error: ")) == (2, True)
             assert error.count("\n") == 1
+        for wrong in (("--codec", "scalar", "--rho", 0), ("--codec", "e8")):
+            assert call("encode", "missing.npy", "--pair", "missing.npy", *wrong)[0] == 2
         code, error = call(*encode[:3], tmp_path / "b.h5", *encode[4:], *pair)
         assert code == 1
         assert (tmp_path / "b.h5").read_bytes()[:4] == b"\x89HDF"

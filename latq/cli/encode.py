@@ -93,6 +93,10 @@ def command(
         raise ParameterError("--bits and --error exclude each other; give one")
     if pair is None and (pair_tensor is not None or pair_axis is not None):
         raise ParameterError("--pair-tensor and --pair-axis need --pair")
+    if pair is not None and options["codec"] != "scalar":
+        raise ParameterError("--pair needs --codec scalar")
+    if pair is not None and options["rho"] is not None:
+        raise ParameterError("--rho and --pair exclude each other; give one")
     parameters = EncodeOptions(**options)
     target = output or _default_output(source)
     started = time.monotonic()

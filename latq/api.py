@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.container import BytesSource, FileSource
-from latq.pipeline.decide import EncodeOptions
+from latq.pipeline.decide import CodecName, EncodeOptions
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.encode import EncodeReport, encode_source, source_of
 from latq.pipeline.metadata import RawCodec
 from latq.pipeline.plan import Coding
 from latq.products.estimator import Estimate, ProductReport, multiply
 from latq.products.operands import CompressedOperand, Operand, PlainOperand
-from latq.sources import MatrixView, atomic_output
+from latq.sources import MatrixView, SourceTensor, atomic_output
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision
 
@@ -33,7 +33,7 @@ def encode(
     bits: float = 4.0,
     *,
     axis: int = 0,
-    codec: Literal["e8", "raw"] = "e8",
+    codec: CodecName = "e8",
     coding: Coding | None = None,
     error: float | None = None,
     error_of: Literal["decode", "product"] = "decode",
@@ -43,6 +43,8 @@ def encode(
     precision: Precision = "balanced",
     nonfinite: Literal["error", "raw"] = "error",
     threads: int = 1,
+    rho: float | None = None,
+    pair: npt.ArrayLike | None = None,
 ) -> bytes:
     """Compress one array into a .latq file in memory.
 
@@ -56,16 +58,17 @@ def encode(
     axis
         Contraction axis: the one that a product sums over. Vectors run along it.
     codec
-        "e8", or "raw" to keep the array lossless.
+        "e8"; "scalar", which quantizes entry by entry for products of strongly correlated matrices; or "raw" to keep
+        the array lossless.
     coding
-        Of e8: "fixed" has constant-length indices and decodes fastest, "entropy" has the best accuracy per bit. By
-        default "fixed", but "entropy" with ``error``.
+        "fixed" has constant-length indices and decodes fastest, "entropy" has the best accuracy per bit. By default
+        "fixed", but "entropy" with ``error``.
     error, error_of
         Instead of ``bits``, with entropy coding: the relative Frobenius error to meet with the smallest file, of
         decoding, or of the product with an independent matrix coded alike (over ||A||_F ||B||_F / sqrt(n)).
     rotation, seed
-        Randomized Hadamard rotation of the vectors, or none; "auto" leaves it out where that saves more than 0.01 bit.
-        Both sides of a product should share rotation and seed.
+        Randomized Hadamard rotation of the vectors, or none; "auto" leaves it out for scalar, and where that saves more
+        than 0.01 bit. Both sides of a product should share rotation and seed.
     centre
         Store and subtract the mean of every vector; None decides on the data.
     precision
@@ -74,6 +77,9 @@ def encode(
         gets more than about one bit per entry less than those of average size.
     nonfinite
         "error" refuses NaN and infinity, "raw" keeps such an array lossless.
+    rho, pair
+        Of scalar: what its levels are best for, a Gaussian partner whose entries have correlation ``rho`` (0 unless
+        said), or this very matrix, (n, any number of vectors), entries along axis 0.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def encode(
     buffer = io.BytesIO()
     options = EncodeOptions(
         bits=bits, codec=codec, coding=coding, error=error, error_of=error_of, axis=axis, rotation=rotation,
-        seed=seed, centre=centre, precision=precision, nonfinite=nonfinite, threads=threads,
+        seed=seed, centre=centre, precision=precision, nonfinite=nonfinite, threads=threads, rho=rho, pair=_pair(pair),
     )  # fmt: skip
     encode_source(source_of({"data": np.asarray(array)}), "array", buffer, options)
     return buffer.getvalue()
@@ -104,8 +110,16 @@ def save(
     The file appears whole or not at all. InputError if it exists and ``overwrite`` is false.
     """
     named = arrays if isinstance(arrays, Mapping) else {"data": np.asarray(arrays)}
+    parameters = EncodeOptions(bits=bits, **options | {"pair": _pair(options.get("pair"))})
     with atomic_output(fspath(path), force=overwrite) as temporary, builtins.open(temporary, "wb") as stream:
-        return encode_source(source_of(named), fspath(path), stream, EncodeOptions(bits=bits, **options))
+        return encode_source(source_of(named), fspath(path), stream, parameters)
+
+
+def _pair(array: npt.ArrayLike | None) -> MatrixView | None:
+    if array is None:
+        return None
+    tensor = SourceTensor.of("pair", np.asarray(array), "the pair")
+    return MatrixView(tensor.array, tensor.shape, 0)
 
 
 def open(source: Openable) -> File:

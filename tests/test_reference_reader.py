@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 import latq
-from latq.codecs import e8_entropy
+from latq.codecs import e8_entropy, scalar
+from latq.codecs.scalar import Levels
+from latq.coding import rans
 from latq.coding.model import Density
 from latq.container import BytesSource, ContainerReader, ContainerWriter
 
@@ -27,7 +29,7 @@ FLOAT8 = [np.dtype(t) for t in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
 MOST = float(np.finfo(np.float32).max)  # the encoder takes no larger numbers for e8
 BITS = (1.3, 2.25, 3, 4.25, 6, 9.5)
 ENTROPY_BITS = (0.5, 1, 2.25, 4, 6, 8, 12)  # from 6.5 or so there are low bits
-KINDS = ("e8", "raw", "entropy")
+KINDS = ("e8", "raw", "entropy", "scalar", "scalar entropy")
 OTHERS = [np.dtype(t) for t in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
 
 
@@ -211,6 +213,8 @@ def small_files() -> dict[str, bytes]:
         "e8": latq.encode(matrix((70, 2), np.float64), bits=3, centre=True),
         "raw": latq.encode(np.arange(5, dtype=np.int16), codec="raw"),
         "entropy": latq.encode(outliers((500, 1)), bits=4, coding="entropy", rotation="none", centre=True),
+        "scalar": latq.encode(matrix((70, 2), np.float64), bits=5, codec="scalar", centre=True),
+        "scalar entropy": latq.encode(matrix((99, 2)), bits=5, codec="scalar", coding="entropy", rho=0.8),
     }
 
 
@@ -366,6 +370,99 @@ def test_entropy_options(dtype: Any, centre: bool) -> None:
         for rotation, array in (("hadamard", matrix((120, 15))), ("none", outliers((600, 3)))):
             shifted = (array + np.arange(array.shape[1], dtype=np.float32)).astype(dtype)
             check(shifted, min(12, bits + 1), rotation=rotation, centre=centre, seed=int(bits * 1e9), coding="entropy")
+
+
+@pytest.mark.parametrize("coding", ["fixed", "entropy"])
+@pytest.mark.parametrize("bits", [1.5, 3, 5.2, 8])
+def test_scalar(coding: str, bits: float) -> None:
+    for i, (n, m) in enumerate(((17, 120), (50, 31), (1023, 7), (40000, 1))):
+        options = {"rotation": ("hadamard", None)[i % 2], "centre": i > 1, "rho": i / 3}
+        check(matrix((n, m), FLOATS[i]), min(8, bits + 60 / n), "scalar", "scalar", coding=coding, **options)
+
+
+@pytest.mark.parametrize("bits", [2, 9, 11])
+def test_scalar_lanes_and_digits(bits: float) -> None:
+    for count in (511, 512, 1025, 40000):
+        check(matrix((count, 1)), bits, "scalar", None)
+        check(matrix((count, 1)), min(bits, 8), "scalar", None, coding="entropy", pair=matrix((count, 3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("scalar", {"levels": [1]}),
+        ("scalar", {"levels": []}),
+        ("scalar", {"levels": [*range(9)]}),
+        ("scalar", {"levels": [*range(4097)]}),
+        ("scalar", {"levels": [0, 1.0]}),
+        ("scalar", {"levels": [0, 0]}),
+        ("scalar", {"levels": [1, 0]}),
+        ("scalar", {"levels": [0, 2**20 + 1]}),
+        ("scalar", {"levels": [-(2**20) - 1, 0]}),
+        ("scalar", {"shift": 0}),
+        ("scalar", {"q": 4}),
+        ("scalar", {"group": 2**15, "chunk_vectors": 2**11 + 1}),
+        ("scalar entropy", {"levels": [*range(256)], "shift": 0}),
+        ("scalar entropy", {"levels": [*range(511)], "shift": 1}),
+        ("scalar entropy", {"levels": [3, 2, 1], "shift": 0}),
+        ("scalar entropy", {"shift": 9}),
+        ("scalar entropy", {"shift": -1}),
+        ("scalar entropy", {"weights": [0, 0, 0, 0]}),
+    ],
+)
+def test_refused_levels(kind: str, change: dict[str, Any]) -> None:
+    check_refused(crafted(small_files()[kind], with_codec(**change)), "Corrupt")
+
+
+@pytest.mark.parametrize("kind", ["scalar", "scalar entropy"])
+def test_scalar_damage_under_sound_checksums(kind: str) -> None:
+    data = small_files()[kind]
+    payload = ContainerReader(BytesSource(data)).payload(ContainerReader(BytesSource(data)).records[0])
+    accepted = [
+        check_alike(crafted(data, payload=lambda p, i=i: p[:i] + bytes([p[i] ^ 0x91]) + p[i + 1 :]))
+        for i in range(len(payload))
+    ]
+    assert any(accepted)
+    assert not all(accepted)
+    for length in (*range(0, len(payload), 7), len(payload) - 1):
+        check_refused(crafted(data, payload=lambda p, n=length: p[:n]), "Corrupt")
+    check_refused(crafted(data, payload=lambda p: p + b"\0"), "Corrupt")
+    if kind == "scalar":  # a first section, of bytes that would do for the second
+        moved = crafted(data, payload=lambda p: p[:4] + struct.pack("<I", 1) + p[8:])
+        check_refused(moved, "Corrupt")
+    # Other levels decode to other numbers.
+    levels = latq_min.open_file(data).codecs[0]["levels"]
+    assert check_accepted(crafted(data, with_codec(levels=[v - 2**19 for v in levels]))).any()
+
+
+@pytest.mark.parametrize("shift", [0, 3, 8])
+def test_scalar_models(shift: int) -> None:
+    """Any levels, shift and frequencies decode alike; an index beyond the levels is refused by both."""
+    random = np.random.default_rng(shift)
+    levels = Levels(tuple(sorted(random.choice(2**21, (255, 2039, 4095)[shift // 3], False) - 2**20)), shift)
+    x = random.standard_normal(600).astype(np.float32)
+    first, second, integers = scalar.encode_entropy(x, levels, 4e-6, 10**6)
+    data = latq.encode(matrix((600, 1)), bits=6, codec="scalar", coding="entropy", centre=False)
+    change = with_codec(levels=[int(v) for v in levels.integers], shift=shift)
+
+    def with_sections(one: bytes, other: bytes) -> bytes:
+        return crafted(data, change, lambda p: p[:4] + struct.pack("<I", len(one)) + p[8:10] + one + other)
+
+    decoded = check_accepted(with_sections(first, second))
+    assert np.argsort(decoded[:, 0], kind="stable").tolist() == np.argsort(integers, kind="stable").tolist()
+    check_refused(with_sections(first, second + b"\0"), "Corrupt")
+    last = rans.encode(np.full(600, levels.alphabet - 1, np.uint8), levels.alphabet, scalar.PRECISION)
+    if shift:
+        check_refused(with_sections(last, b"\xff" * len(second)), "Corrupt")
+    else:
+        assert np.unique(check_accepted(with_sections(last, b""))).size == 1
+
+
+def test_scalar_example() -> None:
+    """That of section 8.4."""
+    codec = {"coding": "entropy", "levels": [-40, -22, -13, -6, 0, 6, 14, 25, 41], "shift": 2}
+    sections = bytes.fromhex("3313672666069d75cd1e"), bytes.fromhex("1c2006")
+    assert latq_min.level_integers(*sections, codec, 10).tolist() == [0, -6, 6, 41, 0, -40, 14, 0, -13, 6]
 
 
 def test_entropy_several_tensors(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """latq encode."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from latq.cli.common import (
 from latq.errors import ParameterError
 from latq.pipeline.decide import EncodeOptions
 from latq.pipeline.encode import EncodeReport, encode_source
-from latq.sources import Source, open_source
+from latq.sources import MatrixView, Source, open_source
 from latq.sources.files import split_spec
 
 EXAMPLES = """\b
@@ -31,6 +33,7 @@ Examples:
   latq encode weights.npy -o weights.latq --error 0.05
   latq encode model.safetensors --tensor '*.weight'
   latq encode data.h5:/air/temperature -o air.latq --axis 1
+  latq encode a.npy -o a.latq --codec scalar --pair b.npy
 """
 
 
@@ -45,13 +48,20 @@ Examples:
     "--error-of", type=click.Choice(["decode", "product"]), default="decode", show_default=True,
     help="What --error is of: each decoded tensor, or its product with an independent one coded alike.",
 )  # fmt: skip
-@click.option("--codec", type=click.Choice(["e8", "raw"]), default="e8", show_default=True, help="raw is lossless.")
+@click.option(
+    "--codec", type=click.Choice(["e8", "scalar", "raw"]), default="e8", show_default=True,
+    help="scalar quantizes entry by entry, for products of strongly correlated matrices; raw is lossless.",
+)  # fmt: skip
 @click.option(
     "--coding",
     type=click.Choice(["fixed", "entropy"]),
-    help="Of e8 indices: constant length, decoded fastest; or the best accuracy per bit [default: fixed; entropy with "
+    help="Of the indices: constant length, decoded fastest; or the best accuracy per bit [default: fixed; entropy with "
     "--error].",
 )
+@click.option("--rho", type=float, help="scalar: correlation with the entries of the other factor [default: 0].")
+@click.option("--pair", metavar="FILE", help="scalar: the other factor itself, of vectors as long; excludes --rho.")
+@click.option("--pair-tensor", metavar="NAME", help="Tensor of --pair, if it holds several.")
+@click.option("--pair-axis", type=int, help="Contraction axis of --pair [default: 0; the last for .safetensors].")
 @click.option("--axis", type=int, help="Contraction axis [default: 0; the last for .safetensors].")
 @click.option(
     "--rotation",
@@ -79,6 +89,7 @@ Examples:
 @console_options
 def command(
     source: str, output: str | None, tensors: tuple[str, ...], force: bool,
+    pair: str | None, pair_tensor: str | None, pair_axis: int | None,
     as_json: bool, quiet: bool, verbose: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Compress the arrays of IN (.npy, .h5, .safetensors, a sharded checkpoint, or - for a .npy on standard input).
@@ -90,20 +101,45 @@ def command(
     given = click.get_current_context().get_parameter_source("bits")
     if options["error"] is not None and given is click.core.ParameterSource.COMMANDLINE:
         raise ParameterError("--bits and --error exclude each other; give one")
+    if pair is None and (pair_tensor is not None or pair_axis is not None):
+        raise ParameterError("--pair-tensor and --pair-axis need --pair")
+    if pair is not None and options["codec"] != "scalar":
+        raise ParameterError("--pair needs --codec scalar")
+    if pair is not None and options["rho"] is not None:
+        raise ParameterError("--rho and --pair exclude each other; give one")
     parameters = EncodeOptions(**options)
     target = output or _default_output(source)
     started = time.monotonic()
-    with input_path(source) as path, open_source(path, tensors=tensors) as arrays:
+    with (
+        _pair(pair, pair_tensor, pair_axis) as (partner, pair_files),
+        input_path(source) as path,
+        open_source(path, tensors=tensors) as arrays,
+    ):
+        parameters = replace(parameters, pair=partner)
         for warning in arrays.warnings:
             console.warn(warning)
         total = sum(_entries(arrays))
         with (
-            output_stream(target, console, force=force, inputs=[source, *arrays.files]) as stream,
+            output_stream(target, console, force=force, inputs=[source, *arrays.files, *pair_files]) as stream,
             console.progress("encoding", total) as progress,
         ):
             report = encode_source(arrays, _shown(source), stream, parameters, progress)
         original = sum(t.array.dtype.itemsize * n for t, n in zip(arrays.tensors, _entries(arrays), strict=True))
     _summarize(console, report, target, original, total, time.monotonic() - started)
+
+
+@contextmanager
+def _pair(spec: str | None, tensor: str | None, axis: int | None) -> Iterator[tuple[MatrixView | None, Sequence[str]]]:
+    """The matrix that --pair names, if it does, and the files that it reads."""
+    if spec is None:
+        yield None, []
+        return
+    with open_source(spec, tensors=[tensor] if tensor is not None else []) as found:
+        if len(found.tensors) != 1:
+            names = ", ".join([t.name for t in found.tensors][:8]) or "none"
+            raise ParameterError(f"{spec}: holds {len(found.tensors)} tensors; choose with --pair-tensor: {names}")
+        chosen = found.tensors[0]
+        yield MatrixView(chosen.array, chosen.shape, found.default_axis if axis is None else axis), found.files
 
 
 def _default_output(source: str) -> str:

@@ -1,5 +1,7 @@
 """Entropy coding of small symbols: static frequency table, then interleaved rANS (spec section 8)."""
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,18 +22,20 @@ def lanes_for(count: int) -> int:
     return min(MAX_LANES, 1 << max(0, (count // SYMBOLS_PER_LANE).bit_length() - 1))
 
 
-def normalize(counts: npt.NDArray[np.int64]) -> Frequencies:
-    """Integer frequencies that sum to 2^12, none zero where the count is not; the most frequent takes the rest."""
-    total = int(counts.sum())
-    freq = np.where(counts > 0, np.maximum(counts * TOTAL // total, 1), 0)
+def normalize(counts: npt.NDArray[np.int64], precision: int = PRECISION) -> Frequencies:
+    """Integer frequencies that sum to 2^precision, none zero where the count is not; the most frequent takes the
+    rest."""
+    total, room = int(counts.sum()), 1 << precision
+    freq = np.where(counts > 0, np.maximum(counts * room // total, 1), 0)
     while True:
-        surplus = int(freq.sum()) - TOTAL
+        surplus = int(freq.sum()) - room
         top = int(freq.argmax())
         freq[top] -= min(surplus, int(freq[top]) - 1)
-        if surplus <= 0 or int(freq.sum()) == TOTAL:
+        if surplus <= 0 or int(freq.sum()) == room:
             return freq.astype(np.uint32)
 
 
+@lru_cache
 def cost_table(precision: int) -> npt.NDArray[np.int64]:
     """Cost of a symbol of frequency 0..2^precision: precision - log2(f) in units of 2^-16 bit; 0 costs one bit more
     than 1. By repeated squaring: libm is not the same everywhere."""
@@ -58,25 +62,28 @@ COSTS = cost_table(PRECISION)
 def size_bound(counts: npt.NDArray[np.int64], freq: Frequencies) -> int:
     """Bytes that :func:`encode` needs at most for symbols with these counts."""
     count = int(counts.sum())
-    bits = int((counts * COSTS[freq]).sum()) // COST_UNIT
+    costs = cost_table(int(freq.sum()).bit_length() - 1)
+    bits = int((counts * costs[freq]).sum()) // COST_UNIT
     return 2 * freq.size + 4 * lanes_for(count) + bits // 8 + 16 + count // 4096
 
 
-def encode(symbols: npt.NDArray[np.uint8], alphabet: int) -> bytes:
+def encode(symbols: npt.NDArray[np.uint8], alphabet: int, precision: int = PRECISION) -> bytes:
     """Frequency table (u16 each) and stream of ``symbols`` < ``alphabet``; symbol i in lane i mod the lanes."""
-    freq = normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64))
+    freq = normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64), precision)
     lanes = lanes_for(symbols.size)
     rows = [(row, np.zeros(row.size, np.intp)) for row in np.split(symbols, range(lanes, symbols.size, lanes))]
     return freq.astype("<u2").tobytes() + kernels.rans_encode(rows, kernels.RansTables(freq[None]), lanes)
 
 
-def decode(data: bytes | memoryview, alphabet: int, count: int) -> npt.NDArray[np.uint8]:
+def decode(data: bytes | memoryview, alphabet: int, count: int, precision: int = PRECISION) -> npt.NDArray[np.uint8]:
     """Inverse of :func:`encode`; CorruptError when the table or the stream is not one that it writes."""
     if len(data) < 2 * alphabet:
         raise CorruptError("an entropy-coded section is too short")
     freq = np.frombuffer(data, "<u2", alphabet).astype(np.uint32)
-    if int(freq.sum()) != TOTAL:
-        raise CorruptError(f"the frequencies of an entropy-coded section sum to {int(freq.sum())}, not {TOTAL}")
+    if int(freq.sum()) != 1 << precision:
+        raise CorruptError(
+            f"the frequencies of an entropy-coded section sum to {int(freq.sum())}, not {1 << precision}"
+        )
     lanes = lanes_for(count)
     reader = kernels.RansReader(data[2 * alphabet :], kernels.RansTables(freq[None]), lanes)
     table = np.zeros(lanes, np.intp)

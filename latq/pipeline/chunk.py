@@ -15,11 +15,18 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from latq.codecs import e8, e8_entropy
+from latq.codecs import e8, e8_entropy, scalar
 from latq.coding import rans
 from latq.errors import CorruptError, ParameterError
 from latq.kernels.reference import tree_sum
-from latq.pipeline.metadata import E8Codec, E8EntropyCodec, MatrixCodec
+from latq.pipeline.metadata import (
+    E8Codec,
+    E8EntropyCodec,
+    MatrixCodec,
+    QuantizedCodec,
+    ScalarCodec,
+    ScalarEntropyCodec,
+)
 from latq.transforms.rotation import rotate, unrotate
 from latq.transforms.scaling import Normalized, fit, normalize
 from latq.transforms.sizes import SizeClasses
@@ -76,7 +83,8 @@ def side_bytes(codec: MatrixCodec, vectors: int) -> int:
 @dataclass(frozen=True)
 class Goal:
     """What the encoder of a chunk is to reach: a payload of at most ``budget`` bytes, or, where ``limit`` is given, an
-    error energy of at most that. Entropy coding starts from ``step``."""
+    error energy of at most that. Entropy coding starts from ``step``; for scalars that is what an integer counts for.
+    """
 
     budget: int = 0
     step: float = 0.0
@@ -95,14 +103,19 @@ def stream_of(rotated: F32, codec: MatrixCodec) -> F32:
 
 
 def encode_chunk(
-    x: npt.NDArray[np.generic], codec: E8Codec | E8EntropyCodec, classes: SizeClasses | None, goal: Goal
+    x: npt.NDArray[np.generic], codec: QuantizedCodec, classes: SizeClasses | None, goal: Goal
 ) -> tuple[bytes, Energies]:
     """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them."""
     parts, rotated = prepare(x, codec, classes)
     stream, kept = stream_of(rotated, codec), codec.kept_of(x.shape[1])
     named = rans.encode(parts.classes, codec.classes) if codec.classes > 1 else b""
     budget = goal.budget - side_bytes(codec, len(x)) - len(named)
-    if isinstance(codec, E8Codec):
+    if isinstance(codec, ScalarCodec):
+        first = b""
+        second, integers = scalar.encode_fixed(stream, codec.table, goal.step)
+    elif isinstance(codec, ScalarEntropyCodec):
+        first, second, integers = scalar.encode_entropy(stream, codec.table, goal.step, budget)
+    elif isinstance(codec, E8Codec):
         index_budget = budget - e8.digits_size(stream.size, codec.q)
         first, second, integers = e8.encode(stream, codec.parameters, index_budget)
     else:
@@ -158,7 +171,7 @@ def _within_error(
     return chosen
 
 
-def decode_chunk(payload: bytes, codec: E8Codec | E8EntropyCodec, vectors: int, length: int) -> RotatedChunk:
+def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: int) -> RotatedChunk:
     """Take a payload apart; CorruptError when a size or a value is impossible."""
     if len(payload) < HEADER.size:
         raise CorruptError("the chunk is too short")
@@ -187,7 +200,11 @@ def decode_chunk(payload: bytes, codec: E8Codec | E8EntropyCodec, vectors: int, 
     named, first, second = body[:named_size], body[named_size:][:first_size], body[named_size + first_size :]
     classes = rans.decode(named, codec.classes, vectors) if codec.classes > 1 else np.zeros(vectors, np.uint8)
     kept = codec.kept_of(length)
-    if isinstance(codec, E8Codec):
+    if isinstance(codec, ScalarCodec):
+        integers = scalar.decode_fixed(first, second, codec.table, vectors * kept)
+    elif isinstance(codec, ScalarEntropyCodec):
+        integers = scalar.decode_entropy(first, second, codec.table, vectors * kept)
+    elif isinstance(codec, E8Codec):
         integers = e8.decode(first, second, codec.parameters, vectors * kept)
     else:
         block_classes = e8_entropy.block_classes(classes, kept)

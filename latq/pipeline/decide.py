@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from latq.codecs import e8_entropy
+from latq.codecs import e8_entropy, scalar_design
 from latq.codecs.e8_entropy_design import Sample
 from latq.errors import InputError, ParameterError
 from latq.kernels.reference import tree_sum
+from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import prepare, stream_of
 from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, Tile, Tiling, matrix_shape
 from latq.pipeline.plan import (
@@ -32,6 +33,8 @@ from latq.pipeline.plan import (
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision, choose_classes, sizes_of
+
+CodecName = Literal["e8", "scalar", "raw"]
 
 # The sample to which a plan is fitted: entries, of vectors of so many entries in all, from so many chunks.
 SAMPLE_ENTRIES = 1 << 17
@@ -62,10 +65,12 @@ class EncodeOptions:
 
     ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
     an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
+
+    Levels of codec scalar suit a Gaussian partner of correlation ``rho`` (0 when None), or the matrix ``pair``.
     """
 
     bits: float = 4.0
-    codec: Literal["e8", "raw"] = "e8"
+    codec: CodecName = "e8"
     coding: Coding | None = None
     error: float | None = None
     error_of: Literal["decode", "product"] = "decode"
@@ -76,11 +81,17 @@ class EncodeOptions:
     precision: Precision = "balanced"
     nonfinite: Literal["error", "raw"] = "error"
     threads: int = 1
+    rho: float | None = None
+    pair: MatrixView | None = None
 
     def __post_init__(self) -> None:
         if self.coding is None:
             object.__setattr__(self, "coding", "fixed" if self.error is None else "entropy")
         assert self.coding is not None
+        if self.codec == "scalar":
+            scalar_plan.check_options(self.coding, self.bits, self.error, self.rho, self.pair is not None)
+        elif self.rho is not None or self.pair is not None:
+            raise ParameterError("--rho and --pair need --codec scalar")
         if self.error is None:
             check_bits(self.bits, self.coding)
         else:
@@ -165,11 +176,17 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
     metadata_bytes = CONTAINER_BYTES + ENTRY_BYTES + 2 * len(tensor.name.encode())
     sizes = found.centred_sizes if centre else found.sizes
     one_step = options.coding == "entropy"
-    classes = choose_classes(sum(sizes, Counter()), min(n, MAX_GROUP), len(sizes), options.precision, one_step)
+    classes = None
+    if options.codec == "e8":
+        classes = choose_classes(sum(sizes, Counter()), min(n, MAX_GROUP), len(sizes), options.precision, one_step)
     layout = Layout(
         n, m, options.bits, "hadamard", options.seed, centre, classes, tuple(sizes), found.dynamic_range, metadata_bytes
     )
-    plan = _best_plan(layout, _Sampler(MatrixView(tensor.array, tensor.shape, axis), layout.tiles), found, options)
+    view = MatrixView(tensor.array, tensor.shape, axis)
+    if options.codec == "scalar":
+        plan = _plan_scalar(view, layout, place, options)
+    else:
+        plan = _best_plan(layout, _Sampler(view, layout.tiles), found, options)
     raw_bytes = n * m * np.dtype(tensor.array.dtype).itemsize
     if plan is None and raw_bytes > SMALL_TENSOR:
         reason = f"{options.bits:g} bits are too little for vectors of {n} entries"
@@ -216,6 +233,21 @@ def _plan_error(layout: Layout, sampler: Sampler, found: "_Scan", options: Encod
     distortion = min(error / centred if centred > 0 else 1.0, LARGEST_DISTORTION)
     layout = replace(layout, bits=WIDE_SCALES_FROM if distortion < WIDE_SCALES_BELOW else 1.0)
     return plan_error(layout, sampler, distortion, min(error, LARGEST_DISTORTION * centred))
+
+
+def _plan_scalar(view: MatrixView, layout: Layout, place: str, options: EncodeOptions) -> Plan | None:
+    """Levels for the correlation or the pair that was named; None where the rate leaves no room.
+
+    A rotation destroys the correlation of entries that this codec is for.
+    """
+    layout = replace(layout, rotation="none" if options.rotation == "auto" else options.rotation)
+    if options.pair is None:
+        profile = scalar_design.gaussian(options.rho or 0.0)
+    else:
+        profile = scalar_plan.fit(view, layout, scalar_plan.row_energies(options.pair, layout, place))
+    if options.coding == "fixed":
+        return scalar_plan.plan_fixed(layout, profile)
+    return scalar_plan.plan_entropy(layout, profile, _Sampler(view, layout.tiles))
 
 
 class _Sampler:

@@ -6,6 +6,7 @@ Structure is checked by msgspec, meaning by ``Metadata.parse``; whatever passes 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from latq.codecs.e8 import MAX_SCALE, MAX_SCALES, E8Params
+from latq.codecs.scalar import MAX_ALPHABET, MAX_LEVEL, MAX_LEVELS, Levels, alphabet_of
+from latq.codecs.scalar import MAX_SHIFT as MAX_SCALAR_SHIFT
 from latq.coding.model import INNER_HIGH, INNER_LOW, MAX_SHIFT, MAX_WEIGHTS, MAX_WIDTH, MIN_WEIGHTS, MIN_WIDTH, Density
 from latq.coding.packing import MAX_Q, is_packable
 from latq.container import dump_canonical, parse_strict
@@ -34,6 +37,7 @@ Scale = Annotated[int, Meta(ge=1, le=MAX_SCALE)]
 Weight = Annotated[int, Meta(ge=0, le=255)]
 Shift = Annotated[int, Meta(ge=0, le=MAX_SHIFT)]
 Width = Annotated[int, Meta(ge=MIN_WIDTH, le=MAX_WIDTH)]
+Level = Annotated[int, Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
 Dimension = Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
 Energy = Annotated[float, Meta(ge=0)]
 
@@ -109,6 +113,45 @@ def _density(codec: E8EntropyCodec) -> Density:
     return Density(codec.low, codec.weights, codec.odd, codec.shifts, codec.widths)
 
 
+class ScalarCodec(MatrixCodec, frozen=True, kw_only=True):
+    """Entries at one of several levels, indices of constant length."""
+
+    codec: Literal["scalar"] = "scalar"
+    coding: Literal["fixed"] = "fixed"
+    levels: Annotated[tuple[Level, ...], Meta(min_length=2, max_length=MAX_LEVELS)]
+
+    id = 3 | 3 << 8
+
+    @property
+    def table(self) -> Levels:
+        return _levels(self.levels, 0)
+
+    @property
+    def label(self) -> str:
+        return f"scalar K={len(self.levels)}"
+
+
+class ScalarEntropyCodec(MatrixCodec, frozen=True, kw_only=True):
+    """Entries at one of several levels, indices entropy-coded but for their low bits."""
+
+    codec: Literal["scalar"] = "scalar"
+    coding: Literal["entropy"] = "entropy"
+    levels: Annotated[tuple[Level, ...], Meta(min_length=2, max_length=MAX_LEVELS)]
+    shift: Annotated[int, Meta(ge=0, le=MAX_SCALAR_SHIFT)]
+
+    id = 3 | 4 << 8
+    label = "scalar entropy"
+
+    @property
+    def table(self) -> Levels:
+        return _levels(self.levels, self.shift)
+
+
+@lru_cache(maxsize=64)
+def _levels(levels: tuple[int, ...], shift: int) -> Levels:
+    return Levels(levels, shift)
+
+
 class RawCodec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lossless: the entries in C order, little-endian, in chunks of ``chunk_entries``."""
 
@@ -127,11 +170,13 @@ class RawCodec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"raw {self.coding}"
 
 
-Codec = E8Codec | E8EntropyCodec | RawCodec
+QuantizedCodec = E8Codec | E8EntropyCodec | ScalarCodec | ScalarEntropyCodec
+Codec = QuantizedCodec | RawCodec
 
 _CODECS: dict[str, dict[str, type[Codec]]] = {
     "raw": {"stored": RawCodec, "zstd": RawCodec},
     "e8": {"fixed": E8Codec, "entropy": E8EntropyCodec},
+    "scalar": {"fixed": ScalarCodec, "entropy": ScalarEntropyCodec},
 }
 
 
@@ -303,8 +348,20 @@ def _check_codec(codec: Codec, where: str) -> None:
             raise CorruptError(f"{where}: metadata: widths or shifts are not those of {codec.classes} classes")
         if codec.low + len(codec.weights) - 1 < INNER_HIGH:
             raise CorruptError(f"{where}: metadata: the weights end below {INNER_HIGH}")
+    if isinstance(codec, ScalarCodec | ScalarEntropyCodec):
+        _check_levels(codec, where)
     if codec.group * codec.chunk_vectors > MAX_CHUNK_ENTRIES:
         raise CorruptError(f"{where}: metadata: chunks of more than {MAX_CHUNK_ENTRIES} entries")
+
+
+def _check_levels(codec: ScalarCodec | ScalarEntropyCodec, where: str) -> None:
+    count = len(codec.levels)
+    if any(a >= b for a, b in pairwise(codec.levels)):
+        raise CorruptError(f"{where}: metadata: levels are not increasing")
+    if isinstance(codec, ScalarCodec) and not is_packable(count):
+        raise CorruptError(f"{where}: metadata: {count} is not a number of levels for fixed coding")
+    if isinstance(codec, ScalarEntropyCodec) and alphabet_of(count, codec.shift) > MAX_ALPHABET:
+        raise CorruptError(f"{where}: metadata: a shift of {codec.shift} is too little for {count} levels")
 
 
 def unfit(name: str, shape: Sequence[int]) -> str | None:
@@ -332,4 +389,4 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
     if entry.axis >= max(len(entry.shape), 1):
         raise CorruptError(f"{where}: axis {entry.axis} of {len(entry.shape)} dimensions")
     if isinstance(codecs[entry.codec], MatrixCodec) and entry.dtype not in QUANTIZABLE:
-        raise CorruptError(f"{where}: dtype {entry.dtype} cannot be coded with e8")
+        raise CorruptError(f"{where}: dtype {entry.dtype} cannot be quantized")

@@ -18,7 +18,16 @@ from latq.container import container_overhead, dump_canonical
 from latq.errors import ParameterError
 from latq.kernels.elementary import log2
 from latq.pipeline.chunk import Goal, side_bytes
-from latq.pipeline.metadata import KEPT_ALL, MAX_GROUP, E8Codec, E8EntropyCodec, MatrixCodec, Tile, Tiling
+from latq.pipeline.metadata import (
+    KEPT_ALL,
+    MAX_GROUP,
+    E8Codec,
+    E8EntropyCodec,
+    MatrixCodec,
+    QuantizedCodec,
+    Tile,
+    Tiling,
+)
 from latq.theory import R_STAR
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import ZERO_SIZE, SizeClasses, power
@@ -150,14 +159,14 @@ class Layout:
 class Plan:
     """How one matrix is coded: parameters for the file, what to reach in each chunk, and about how large that gets.
 
-    ``bits_lost`` compares plans of one tensor: rate + log2(error) / 2, as foreseen from the sample.
+    ``bits_lost`` compares plans of one tensor for codec e8: rate + log2(error) / 2, as foreseen from the sample.
     """
 
-    codec: E8Codec | E8EntropyCodec
+    codec: QuantizedCodec
     classes: SizeClasses | None
     goals: tuple[Goal, ...]
     payload_bytes: int
-    bits_lost: float
+    bits_lost: float = 0.0
 
 
 def plan_fixed(layout: Layout, sampler: Sampler) -> Plan | None:

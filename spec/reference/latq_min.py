@@ -69,6 +69,7 @@ def open_file(data: bytes) -> File:
     return File(data, align, codecs, tensors, chunk_lists(codecs, tensors, records))
 # 3 Metadata. Rules: a type; a range; a set of strings; an object; an array (rule of its members, range of their number)
 CODECS = {"raw": {"stored": 0x0101, "zstd": 0x0201}, "e8": {"fixed": 0x0302, "entropy": 0x0402}}
+CODECS |= {"scalar": {"fixed": 0x0303, "entropy": 0x0403}}
 FLOATS = {name: float(ml_dtypes.finfo(name).max) for name in ("float64", "float32", "float16", "bfloat16")}
 ANY, CHUNK, GROUP = range(2**1024), range(1, 2**26 + 1), range(1, 2**15 + 1)
 DTYPES = {*FLOATS, "float8_e4m3fn", "float8_e5m2", "bool", *(f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64))}
@@ -83,7 +84,8 @@ E8 |= {"classes": range(33), "kept": range(1, 65537)}
 FIXED = {"q": range(2, 4097), "scales": (range(1, 256), range(1, 17)), "offset": (range(-4, 5), range(8, 9))}
 ENTROPY = {"low": range(-255, -1), "weights": (range(256), range(5, 256)), "odd": range(-128, 128)}
 ENTROPY |= {"shifts": (range(17), range(1, 33)), "widths": (range(-128, 256), range(1, 33))}
-RULES = {"stored": RAW, "zstd": RAW, "fixed": E8 | FIXED, "entropy": E8 | ENTROPY}
+SCALAR = E8 | {"levels": (range(-(2**20), 2**20 + 1), range(2, 4097))}
+RULES = {0x0302: E8 | FIXED, 0x0402: E8 | ENTROPY, 0x0303: SCALAR, 0x0403: SCALAR | {"shift": range(9)}}
 def fits(value: object, rule: object) -> bool:
     if isinstance(rule, range | set):
         return type(value) is (int if isinstance(rule, range) else str) and value in rule
@@ -95,6 +97,8 @@ def fits(value: object, rule: object) -> bool:
 def unique(pairs: list[tuple]) -> dict:
     need(len(dict(pairs)) == len(pairs), "repeated key")
     return dict(pairs)
+def word(codec: dict) -> int | None:  # of names that are known, or no strings
+    return CODECS.get(str(codec.get("codec")), {}).get(str(codec.get("coding")))
 def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
     try:  # 3.1
         whole = lambda digits: int(digits) if isfinite(float(digits)) else inf  # noqa: E731
@@ -109,7 +113,7 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         name, coding = (codec.get("codec"), codec.get("coding")) if type(codec) is dict else (None, None)
         sound = type(name) is not str or (name in CODECS and (type(coding) is not str or coding in CODECS[name]))
         need(sound, f"codec {name!r} with coding {coding!r}", Unsupported)
-    need(fits(tree, TOP) and all(fits(c, RULES.get(str(c.get("coding")), RAW)) for c in codecs), "metadata")
+    need(fits(tree, TOP) and all(fits(c, RULES.get(word(c), RAW)) for c in codecs), "metadata")
     tensors = [DEFAULTS | tensor for tensor in tree["tensors"]]
     need(all(fits(tensor, TENSOR) for tensor in tensors), "tensors in the metadata")
     for tensor in tensors:
@@ -119,10 +123,14 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         need(prod(d or 1 for d in shape) <= 2**48, "too many entries")
         need(codec < len(codecs) and tensor["axis"] < max(1, len(shape)), "codec or axis of a tensor")
         need(tensor["dtype"] in FLOATS or codecs[codec]["codec"] == "raw", "dtype of an e8 tensor")
-    for codec in (c for c in codecs if c["codec"] == "e8"):
+    for codec in (c for c in codecs if c["codec"] != "raw"):
+        increasing = codec.get("levels") or codec.get("scales", [])
+        need(all(a < b for a, b in pairwise(increasing)), "order of scales or levels")
         if codec["coding"] == "fixed":
-            q, scales = codec["q"], codec["scales"]
-            need(q // (q & -q) in (1, 3, 5, 7) and all(a < b for a, b in pairwise(scales)), "q or scales")
+            q = codec.get("q") or len(increasing)
+            need(q // (q & -q) in (1, 3, 5, 7), "q or number of levels")
+        elif codec["codec"] == "scalar":
+            need(divide_up(len(increasing), 1 << codec["shift"]) <= 255, "shift")
         else:
             need(codec["low"] + len(codec["weights"]) > 2, "last weight")
             need(len(codec["shifts"]) == len(codec["widths"]) == max(1, codec["classes"]), "shifts or widths")
@@ -145,7 +153,7 @@ def chunk_lists(codecs: list[dict], tensors: list[dict], index: list[Record]) ->
         start += runs * divide_up(n, group)
         need(start <= len(index), "chunk missing")
         for c, r in enumerate(lists[-1]):
-            right = (number, c, CODECS[codec["codec"]][codec["coding"]], min(most, prod(others) - c % runs * most))
+            right = (number, c, word(codec), min(most, prod(others) - c % runs * most))
             need((r.tensor, r.chunk, r.codec, r.vectors) == right, "chunk list")
     need(start == len(index), "chunk of no tensor")
     return lists
@@ -177,13 +185,15 @@ def e8_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtyp
     need((abs(head["alignments"]) < 1).all(), "alignment")
     classes = np.zeros(shape[0], int)
     if codec["classes"] > 1:
-        classes[:] = read_symbols(payload[layout.itemsize : begin], codec["classes"], shape[0])
+        classes[:] = read_symbols(payload[layout.itemsize : begin], codec["classes"], 4096, shape[0])
     else:
         need(head["class_len"] == 0, "class section")
     if codec["classes"]:
         scales = scales[classes]
     first, second, of_block = payload[begin:middle], payload[middle:], np.arange(0, shape[0] * kept, 8) // kept
-    if codec["coding"] == "fixed":
+    if codec["codec"] == "scalar":
+        integers = level_integers(first, second, codec, shape[0] * kept)
+    elif codec["coding"] == "fixed":
         integers = fixed_integers(first, second, codec, len(of_block))
     else:
         integers = entropy_integers(first, second, codec, classes[of_block].tolist())
@@ -258,18 +268,28 @@ class Rans:  # 8.1
         return s
     def end(self) -> None:
         need(not self.words and all(x == 65536 for x in self.states), "end of a rANS stream")
-def read_symbols(data: bytes, kinds: int, count: int) -> list[int]:  # 8.2
-    need(len(data) >= 2 * kinds, "length of a section of symbols")
-    starts = [*accumulate(struct.unpack_from(f"<{kinds}H", data), initial=0)]
-    need(starts[-1] == 4096, "sum of the frequencies")
-    rans = Rans(data[2 * kinds :], count)
+def read_symbols(section: bytes, size: int, total: int, count: int) -> list[int]:  # 8.2, 8.4
+    need(len(section) >= 2 * size, "length of a table of frequencies")
+    starts = [*accumulate(struct.unpack_from(f"<{size}H", section), initial=0)]
+    need(starts[-1] == total, "sum of the frequencies")
+    rans = Rans(section[2 * size :], count)
     symbols = [rans.symbol(i % rans.lanes, starts) for i in range(count)]
     rans.end()
     return symbols
-def fixed_integers(first: bytes, second: bytes, codec: dict, blocks: int) -> np.ndarray:  # 4.2
+def fixed_integers(first: bytes, second: bytes, codec: dict, blocks: int) -> np.ndarray:  # 4.2, 8.2
     digits = read_digits(second, 8 * blocks, codec["q"]).reshape(blocks, 8)
-    scales = np.array(codec["scales"])[read_symbols(first, len(codec["scales"]), blocks)]
+    scales = np.array(codec["scales"])[read_symbols(first, len(codec["scales"]), 4096, blocks)]
     return codewords(digits, codec["q"], codec["offset"]) * scales[:, None]
+def level_integers(first: bytes, second: bytes, codec: dict, count: int) -> np.ndarray:  # 4.2, 7, 8.4
+    levels, shift = np.array(codec["levels"]), codec.get("shift", 0)
+    if codec["coding"] == "fixed":
+        need(not first, "bytes before the indices")
+        return levels[read_digits(second, count, len(levels))]
+    high = read_symbols(first, divide_up(len(levels), 1 << shift), 16384, count)
+    need(len(second) == divide_up(count * shift, 8), "length of the low bits")
+    indices = (np.array(high) << shift) + bit_string(second, shift, count)
+    need((indices < len(levels)).all(), "index beyond the levels")
+    return levels[indices]
 def density(codec: dict, c: int) -> list[tuple[int, int]]:  # 8.3: values of class c and their bytes
     weights, low, width, one = codec["weights"], codec["low"], codec["widths"][c], 1 << 16
     f, high = round(2 ** (16 + width % 8 / 8)) << 16 + width // 8 >> 16, low + len(weights) - 1

@@ -343,10 +343,11 @@ def run_peer(peer, case, want):
     if not rows:
         raise Unreachable("it cannot be that small")
 
-    def beaten(row):
-        return any(all(other[k] < row[k] for k in ("lost", "best/G")) for other, _ in rows)
-
-    return [(row, rates) for row, rates in rows if not beaten(row)]
+    kept = []
+    for row, rates in sorted(rows, key=lambda outcome: outcome[0]["lost"]):
+        if not kept or row["best/G"] < kept[-1][0]["best/G"]:
+            kept.append((row, rates))
+    return kept
 
 
 class Latq:

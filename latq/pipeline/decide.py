@@ -23,7 +23,6 @@ from latq.pipeline.plan import (
     Coding,
     Layout,
     Plan,
-    Sampler,
     check_bits,
     check_error,
     plan_entropy,
@@ -52,6 +51,8 @@ SMALLEST_PEAK = 1e-120
 LARGEST_DISTORTION = 0.9
 WIDE_SCALES_BELOW = 5e-6
 LARGEST = float(np.finfo(np.float32).max)
+# Largest error energy, over that of the entries, of rounding to nearest: a twelfth of the squared spacing above 1.
+ROUNDING_NOISE = {"float16": 2.0**-20 / 12, "bfloat16": 2.0**-14 / 12}
 # Bytes of the container charged to a tensor beside its codec: preamble, footer, headers, padding; metadata entry.
 CONTAINER_BYTES = 448
 ENTRY_BYTES = 200
@@ -179,14 +180,19 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
     classes = None
     if options.codec == "e8":
         classes = choose_classes(sum(sizes, Counter()), min(n, MAX_GROUP), len(sizes), options.precision, one_step)
+    wanted, bits = None, options.bits
+    if options.error is not None:
+        wanted = _wanted_error(found, centre, tensor.dtype, place, options)
+        # Scales as exact as the error asks for.
+        bits = WIDE_SCALES_FROM if wanted[0] < WIDE_SCALES_BELOW else 1.0
     layout = Layout(
-        n, m, options.bits, "hadamard", options.seed, centre, classes, tuple(sizes), found.dynamic_range, metadata_bytes
+        n, m, bits, "hadamard", options.seed, centre, classes, tuple(sizes), found.dynamic_range, metadata_bytes
     )
     view = MatrixView(tensor.array, tensor.shape, axis)
     if options.codec == "scalar":
         plan = _plan_scalar(view, layout, place, options)
     else:
-        plan = _best_plan(layout, _Sampler(view, layout.tiles), found, options)
+        plan = _best_plan(layout, _Sampler(view, layout.tiles), wanted, options)
     raw_bytes = n * m * np.dtype(tensor.array.dtype).itemsize
     if plan is None and raw_bytes > SMALL_TENSOR:
         reason = f"{options.bits:g} bits are too little for vectors of {n} entries"
@@ -198,13 +204,16 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
     return plan
 
 
-def _best_plan(layout: Layout, sampler: "_Sampler", found: "_Scan", options: EncodeOptions) -> Plan | None:
-    """The plan for the rotation asked for, or for the one that does better on the sample."""
+def _best_plan(
+    layout: Layout, sampler: "_Sampler", wanted: tuple[float, float] | None, options: EncodeOptions
+) -> Plan | None:
+    """The plan for the rotation asked for, or for the one that does better on the sample; ``wanted`` is the error to
+    meet, relative to the centred energy and absolute, in place of the rate."""
 
     def plan(rotation: Rotation) -> Plan | None:
         rotated = replace(layout, rotation=rotation)
-        if options.error is not None:
-            return _plan_error(rotated, sampler, found, options)
+        if wanted is not None:
+            return plan_error(rotated, sampler, *wanted)
         return (plan_fixed if options.coding == "fixed" else plan_entropy)(rotated, sampler)
 
     if options.rotation != "auto":
@@ -217,22 +226,29 @@ def _best_plan(layout: Layout, sampler: "_Sampler", found: "_Scan", options: Enc
     return best
 
 
-def _plan_error(layout: Layout, sampler: Sampler, found: "_Scan", options: EncodeOptions) -> Plan:
-    """The plan that meets ``options.error``."""
+def _wanted_error(found: "_Scan", centre: bool, dtype: str, place: str, options: EncodeOptions) -> tuple[float, float]:
+    """Error energy that meets ``options.error``, over the centred energy and absolute."""
     assert options.error is not None
     # Quantization errors are relative to what is left of the energy without the means.
-    centred = found.centred if layout.centre else found.energy
+    centred = found.centred if centre else found.energy
+    if centred <= 0:
+        return LARGEST_DISTORTION, 0.0
     wanted = options.error * options.error
     if options.error_of == "product":
         # e^2 = 2 d + d^2 for unbiased reconstructions of relative noise d, which is D / (1 - D).
-        share = centred / found.energy if found.energy > 0 else 1.0
-        noise = math.sqrt(1 + wanted / max(share * share, 1e-300)) - 1
+        share = centred / found.energy
+        noise = math.sqrt(1 + wanted / (share * share)) - 1
         error = noise / (1 + noise) * centred
     else:
-        error = wanted * found.energy
-    distortion = min(error / centred if centred > 0 else 1.0, LARGEST_DISTORTION)
-    layout = replace(layout, bits=WIDE_SCALES_FROM if distortion < WIDE_SCALES_BELOW else 1.0)
-    return plan_error(layout, sampler, distortion, min(error, LARGEST_DISTORTION * centred))
+        # Decoding rounds to the dtype of the tensor once more.
+        rounding = ROUNDING_NOISE.get(dtype, 0.0)
+        if wanted < 2 * rounding:
+            raise ParameterError(
+                f"{place}: rounding to {dtype} alone may cost an error of {rounding**0.5:.2g}; ask for a larger one"
+            )
+        error = (wanted - rounding) * found.energy
+    distortion = min(error / centred, LARGEST_DISTORTION)
+    return distortion, distortion * centred
 
 
 def _plan_scalar(view: MatrixView, layout: Layout, place: str, options: EncodeOptions) -> Plan | None:

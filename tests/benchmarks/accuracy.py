@@ -3,6 +3,7 @@
 usage: python tests/benchmarks/accuracy.py gaussian                N(0,1) 4096 x 1024, and the product of two such files
        python tests/benchmarks/accuracy.py files FILE...           each file: rate, D, bits lost, seconds
        python tests/benchmarks/accuracy.py pairs pairs.h5          X (tokens x in) times W (in x out) for every layer
+       python tests/benchmarks/accuracy.py requests                30 random shapes, 5 dtypes: asked for and achieved
 options: --bits 2.25,3.25,4.25   --axis K   --coding fixed|entropy
 """
 
@@ -13,8 +14,10 @@ import tempfile
 from pathlib import Path
 
 import h5py
+import ml_dtypes
 import numpy as np
 
+import latq as library
 from latq.sources import open_source
 from latq.theory import bits_lost, product_limit
 
@@ -81,14 +84,41 @@ def multiply(a, b, bits, options, work, label):
         )
 
 
+def requests():
+    """Rates and errors asked for, and what came of them, for random shapes and values of every dtype."""
+    rng = np.random.default_rng(0)
+    dtypes = [np.dtype(t) for t in ("f4", "f8", "f2", ml_dtypes.bfloat16, ">f4")]
+    worst_rate = worst_error = 0.0
+    for i in range(30):
+        n = round(2 ** rng.uniform(4, 16.6))
+        m = -(-(1 << 20) // n) + int(rng.integers(0, 50))
+        x = (rng.standard_normal((n, m)) * np.exp(rng.normal(0, 0.3, m)) + rng.choice([0, 1])).astype(dtypes[i % 5])
+        bits, error = 2 ** rng.uniform(-2, 3.58), 2 ** rng.uniform(-8, -1)
+        wide = x.astype(np.float64)
+        rate = 8 * len(library.encode(x, bits, coding="entropy")) / x.size
+        data = library.encode(x, error=error)
+        reached = (energy(wide - library.decode(data).astype(np.float64)) / energy(wide)) ** 0.5
+        worst_rate = max(worst_rate, bits - rate, 1e9 * (rate - bits))
+        worst_error = max(worst_error, 1 - reached / error, 1e9 * (reached - error))
+        print(
+            f"{n:7d} x {m:<7d} {x.dtype!s:9s} bits {bits:7.4f} -> {rate:7.4f} ({rate - bits:+.4f})   "
+            f"error {error:.5f} -> {reached:.5f} ({reached / error - 1:+.2%}) at {8 * len(data) / x.size:.3f} bits",
+            flush=True,
+        )
+    print(f"farthest below the rate {worst_rate:.4f} bits, below the error {worst_error:.2%}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("gaussian", "files", "pairs"))
+    parser.add_argument("what", choices=("gaussian", "files", "pairs", "requests"))
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--bits", default="2.25,3.25,4.25")
     parser.add_argument("--axis", type=int)
     parser.add_argument("--coding", default="fixed")
     options = parser.parse_args()
+    if options.what == "requests":
+        requests()
+        return
     coding = ["--coding", options.coding]
     axis = ["--axis", options.axis] if options.axis is not None else []
     rates = [float(b) for b in options.bits.split(",")]

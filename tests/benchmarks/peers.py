@@ -18,8 +18,9 @@ best, /G   the same for C times the one best scalar, found with the exact produc
 latq       bits of `latq --coding entropy` of at most as many bytes as the peer
 D/, e2/, best/  the peer over that: e2 and best over the shrunk estimate; above 1, latq is the more accurate
 For `files`, all but SZ3 and zfp see vectors along the rows (axis 1) and along the columns (axis 0: the product is then
-that of the decoded arrays, for latq too), and the ratios are to the better of latq's two. SZ3 and zfp see the matrix,
-and with --grid its sides but the first. A view that is worse in both D and product is left out.
+that of the decoded arrays, for latq too); SZ3 and zfp see the matrix, and with --grid its sides but the first. latq is
+tried with and without its rotation, but for gaussian. What is worse than another such choice of the same coder in both
+D and product is left out, and the ratios are to the best of latq's in each.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -212,6 +214,7 @@ class Case:
     a: np.ndarray
     b: np.ndarray
     columns_too: bool = False
+    rotations: tuple[str, ...] = ("hadamard", "none")
     grid: tuple[int, ...] = ()
 
     @cached_property
@@ -248,7 +251,7 @@ class Case:
 def gaussian_cases(options):
     n, m = map(int, options.shape.split("x"))
     sides = (np.random.default_rng(seed).standard_normal((n, m), np.float32).T for seed in (1, 2))
-    yield Case(f"gaussian {n}x{m}", *map(np.ascontiguousarray, sides))
+    yield Case(f"gaussian {n}x{m}", *map(np.ascontiguousarray, sides), rotations=("hadamard",))
 
 
 def file_cases(options):
@@ -262,7 +265,9 @@ def file_cases(options):
                 plane = max(math.prod(grid) // x.shape[1], 1) if grid else 1
                 half = int(min(len(x), options.max_entries // x.shape[1])) // 2 // plane * plane
                 sides = (np.array(x[start : start + half], np.float32, order="C") for start in (0, half))
-                yield Case(f"{Path(path).name} {tensor.name}: 2 x ({half} x {x.shape[1]})", *sides, True, grid)
+                yield Case(
+                    f"{Path(path).name} {tensor.name}: 2 x ({half} x {x.shape[1]})", *sides, columns_too=True, grid=grid
+                )
 
 
 def pair_cases(options):
@@ -329,8 +334,17 @@ def best_mode(peer, x, want):
     return min(outcomes, key=lambda outcome: outcome[0])[1:]
 
 
+def front(rows):
+    """Those (row, rates) that no other beats in both D and product."""
+    kept = []
+    for row, rates in sorted(rows, key=lambda outcome: outcome[0]["lost"]):
+        if not kept or row["best/G"] < kept[-1][0]["best/G"]:
+            kept.append((row, rates))
+    return kept
+
+
 def run_peer(peer, case, want):
-    """A row, with the rates of both sides, for every view but those that another beats on both counts."""
+    """A row, and the rates of both sides, for every view worth showing."""
     rows = []
     for view in case.views(peer.field):
         with suppress(Unreachable):
@@ -343,11 +357,7 @@ def run_peer(peer, case, want):
     if not rows:
         raise Unreachable("it cannot be that small")
 
-    kept = []
-    for row, rates in sorted(rows, key=lambda outcome: outcome[0]["lost"]):
-        if not kept or row["best/G"] < kept[-1][0]["best/G"]:
-            kept.append((row, rates))
-    return kept
+    return front(rows)
 
 
 class Latq:
@@ -359,40 +369,40 @@ class Latq:
     def __init__(self, case, threads):
         self.case, self.threads, self.made = case, threads, []
 
-    def encode(self, x, axis, coding, rate):
+    def encode(self, x, rate, **options):
         """A file of at most ``rate``: a small array lands above the bits asked for, so ask for less."""
         bits = rate
         for attempt in range(10):
-            data = latq.encode(x, bits=min(bits, 12.0), axis=axis, coding=coding, threads=self.threads)
+            data = latq.encode(x, bits=min(bits, 12.0), threads=self.threads, **options)
             over = 8 * len(data) / x.size - rate
             if over <= 0:
                 return data
             bits -= over * (attempt + 2) / 4 + 0.001
         raise Unreachable(f"the file lands {over:.3f} bits above")
 
-    def row(self, axis, coding, rates, want):
-        case = self.case
-        files = [self.encode(x, axis, coding, rate) for x, rate in zip((case.a, case.b), rates, strict=True)]
+    def row(self, axis, rotation, coding, rates, want):
+        case, options = self.case, {"axis": axis, "rotation": rotation, "coding": coding}
+        files = [self.encode(x, rate, **options) for x, rate in zip((case.a, case.b), rates, strict=True)]
         decoded = [latq.decode(data, threads=self.threads) for data in files]
         if axis == 1:
             products = (latq.product(*files, estimate=e, threads=self.threads) for e in ("unbiased", "shrunk"))
             errors = [case.product_errors(c)[0] for c in products]
         else:
             errors = [case.product_errors(decoded[0] @ decoded[1].T)[0]] * 2
-        note = f"axis {axis}" if case.columns_too else ""
+        note = (f"axis {axis} " if case.columns_too else "") + ("not rotated" if rotation == "none" else "")
         row = make_row(case, f"latq {coding}", want, sum(map(len, files)), case.distortion(*decoded), errors, note)
         return row, [8 * len(data) / x.size for data, x in zip(files, decoded, strict=True)]
 
     def rows(self, coding, rates, want=None):
         found, refusal = [], None
-        for axis in (1, 0) if self.case.columns_too else (1,):
+        for axis, rotation in product((1, 0) if self.case.columns_too else (1,), self.case.rotations):
             try:
-                found.append(self.row(axis, coding, rates, want))
+                found.append(self.row(axis, rotation, coding, rates, want))
             except (LatqError, Unreachable) as error:
                 refusal = refusal or error
         if not found:
             raise refusal
-        rows = [row for row, _ in found]
+        rows = [row for row, _ in front(found)]
         if coding == "entropy":
             self.made.append(([max(sides) for sides in zip(*(reached for _, reached in found), strict=True)], rows))
         return rows

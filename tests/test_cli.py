@@ -708,10 +708,11 @@ def test_verify_names_tensor_and_chunk(run, capsys):
 
 def test_an_error_instead_of_a_rate(run, capsys):
     save("a.npy", gaussian(300, 200))
-    run("encode", "a.npy", "--coding", "entropy", "--error", "0.1")
-    run("decode", "a.latq", "-o", "b.npy")
-    a, b = np.load("a.npy"), np.load("b.npy")
-    assert 0.098 < np.linalg.norm(a - b) / np.linalg.norm(a) <= 0.1
-    for arguments in (["--error", "0.1", "--bits", "3", "--coding", "entropy"], ["--error", "0.1"]):
+    for coding in (["--coding", "entropy"], []):  # The default is the only one that can.
+        run("encode", "a.npy", "-f", *coding, "--error", "0.1")
+        run("decode", "a.latq", "-f", "-o", "b.npy")
+        a, b = np.load("a.npy"), np.load("b.npy")
+        assert 0.098 < np.linalg.norm(a - b) / np.linalg.norm(a) <= 0.1
+    for arguments in (["--error", "0.1", "--bits", "3"], ["--error", "0.1", "--coding", "fixed"]):
         assert entry.run(["encode", "a.npy", "-f", *arguments]) == 2
         assert "--error" in capsys.readouterr().err

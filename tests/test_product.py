@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 import latq
-from latq.pipeline import plan
+from latq.pipeline import decide, plan
 from latq.products.estimator import ProductReport
 from latq.theory import product_limit
 
@@ -49,7 +49,8 @@ def test_close_to_the_limit() -> None:
 
 
 def test_groups_and_partial_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "CHUNK_ENTRIES", 1 << 17)
+    for module in (plan, decide):
+        monkeypatch.setattr(module, "CHUNK_ENTRIES", 1 << 17)
     monkeypatch.setattr("latq.products.estimator.PANEL_ENTRIES", 8 * 70_001)
     monkeypatch.setattr("latq.products.estimator.TILE_ENTRIES", 8 * 3)
     a, b = pair(70_001, 25, mean=0.5)
@@ -65,7 +66,7 @@ def test_unbiased_over_rotations() -> None:
     a = rng.standard_normal((256, 12)).astype(np.float32)
     b = np.concatenate([a[:, :6], rng.standard_normal((256, 6)).astype(np.float32)], axis=1)
     seeds = range(120)
-    estimates = np.array([latq.product(latq.encode(a, 3.5, seed=s), latq.encode(b, 2.8, seed=s)) for s in seeds])
+    estimates = np.array([latq.product(latq.encode(a, 4.5, seed=s), latq.encode(b, 3.8, seed=s)) for s in seeds])
     deviation = estimates.mean(axis=0) - exact(a, b)
     z = deviation / (estimates.std(axis=0, ddof=1) / len(seeds) ** 0.5)
     assert np.abs(z[:, 6:]).max() < 4.5

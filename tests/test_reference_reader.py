@@ -62,6 +62,24 @@ def outliers(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     return array.astype(dtype)
 
 
+def unequal(shape: tuple[int, int], spread: float, dtype: Any = np.float32, seed: int = 1) -> np.ndarray:
+    """Columns of sizes that are log-normal with ``spread``."""
+    sizes = np.exp(np.random.default_rng(seed).normal(0, spread, shape[1]))
+    return (matrix(shape, np.float64, seed) * sizes).astype(dtype)
+
+
+def codec_of(data: bytes) -> dict[str, Any]:
+    (codec,) = latq_min.open_file(data).codecs
+    return codec
+
+
+def class_section(payload: bytes, codec: dict[str, Any], vectors: int) -> int:
+    """Where it begins: 4.1."""
+    count = codec["classes"] or vectors
+    scale = 2 if codec["scale"] == "float16" else 4
+    return 12 + 4 * vectors * codec["centre"] + count * (scale + 2 * (codec["alignment"] != "tensor"))
+
+
 def check(array: np.ndarray, bits: float, codec: str = "e8", stored: str | None = "e8", **options: Any) -> np.ndarray:
     """Encode; compare the two decodes; see to it that the file has the codec meant (the encoder may choose raw)."""
     data = latq.encode(array, bits=bits, codec=codec, **options)
@@ -210,7 +228,7 @@ def test_samples(path: Path) -> None:
 @cache
 def small_files() -> dict[str, bytes]:
     return {
-        "e8": latq.encode(matrix((70, 2), np.float64), bits=3, centre=True),
+        "e8": latq.encode(matrix((70, 2), np.float64), bits=5, centre=True),
         "raw": latq.encode(np.arange(5, dtype=np.int16), codec="raw"),
         "entropy": latq.encode(outliers((500, 1)), bits=4, coding="entropy", rotation="none", centre=True),
         "scalar": latq.encode(matrix((70, 2), np.float64), bits=5, codec="scalar", centre=True),
@@ -476,20 +494,21 @@ def test_entropy_several_tensors(tmp_path: Path) -> None:
             check_same(array, file[name].decode())
 
 
-@pytest.mark.parametrize("bits", [1, 9])
-def test_entropy_escapes(bits: float) -> None:
+@pytest.mark.parametrize(("bits", "n"), [(1, 2000), (9, 4000)])
+def test_entropy_escapes(bits: float, n: int) -> None:
     """Whatever the escaped integers are, both readers make the same of them."""
-    data = latq.encode(outliers((1000, 6)), bits=bits, coding="entropy", rotation="none", centre=False)
-    shift = latq_min.open_file(data).codecs[0]["shift"]
+    data = latq.encode(outliers((n, 4)), bits=bits, coding="entropy", rotation="none", centre=False)
+    codec = codec_of(data)
+    (shift,) = codec["shifts"]
     assert (shift > 0) == (bits == 9)
 
     def with_second(payload: bytes, change: Callable[[bytes], bytes]) -> bytes:
-        at = 8 + 6 * (4 if bits == 9 else 2) + int.from_bytes(payload[4:8], "little")
+        at = class_section(payload, codec, 4) + sum(struct.unpack_from("<II", payload, 4))
         return payload[:at] + change(payload[at:])
 
     def replaced(second: bytes) -> bytes:
-        count = (len(second) - 750 * shift) // 4
-        assert count >= 6
+        count = (len(second) - n // 2 * shift) // 4
+        assert count >= 4
         old = struct.unpack_from(f"<{count}i", second)
         # The residue modulo 4 chooses the tables of what follows.
         new = [limit & ~3 | value & 3 for limit, value in zip(limits, old, strict=False)]
@@ -507,10 +526,10 @@ def test_entropy_escapes(bits: float) -> None:
 @pytest.mark.parametrize(
     ("density", "first", "second", "points"),
     [
-        (Density(0, -2, (40, 16, 0, 16, 40), -6), "5fed23000560", "fdffffff", [1, -1, 1, 1, -3, 1, 1, -1]),
+        (Density(-2, (40, 16, 0, 16, 40), -6), "5fed23000560", "fdffffff", [1, -1, 1, 1, -3, 1, 1, -1]),
         (
-            Density(3, -4, (40, 20, 10, 0, 0, 10, 20, 40, 50), 0),
-            "8562419c48c5",
+            Density(-4, (40, 20, 10, 0, 0, 10, 20, 40, 50), 0, (3,)),
+            "c32d23f32344",
             "06000000527a3d",
             [5, -11, 3, 27, -1, 101, -33, 1],
         ),
@@ -519,9 +538,46 @@ def test_entropy_escapes(bits: float) -> None:
 def test_entropy_examples(density: Density, first: str, second: str, points: list[int]) -> None:
     """Those of section 8.3."""
     sections = bytes.fromhex(first), bytes.fromhex(second)
-    codec = {"shift": density.shift, "low": density.low, "weights": density.codes, "odd": density.odd}
-    assert latq_min.entropy_integers(*sections, codec, 1).tolist() == [points]
-    assert e8_entropy.decode(*sections, density, 8).tolist() == points
+    assert latq_min.entropy_integers(*sections, members(density), [0]).tolist() == [points]
+    assert e8_entropy.decode(*sections, density, np.zeros(1, np.intp), 8).tolist() == points
+
+
+def members(density: Density) -> dict[str, Any]:
+    """Of a codec."""
+    return {
+        "low": density.low,
+        "weights": list(density.codes),
+        "odd": density.odd,
+        "shifts": list(density.shifts),
+        "widths": list(density.widths),
+    }
+
+
+@pytest.mark.parametrize(
+    ("density", "frequencies"),
+    [
+        (Density(-2, (40, 16, 0, 16, 40), -6), [1093, 4008, 6181, 4008, 1093]),
+        (
+            Density(-4, (40, 20, 10, 0, 0, 10, 20, 40, 50), 0, (3,)),
+            [1002, 1919, 2960, 3677, 2960, 1919, 1002, 523, 421],
+        ),
+    ],
+)
+def test_entropy_example_tables(density: Density, frequencies: list[int]) -> None:
+    """Those of section 8.3."""
+    assert density.tables.rans.frequencies[0, 1 : 1 + len(frequencies)].tolist() == frequencies
+    _, starts = latq_min.make_table(members(density), 0, 1, 0)
+    assert np.diff(starts).tolist() == [1, *frequencies]
+
+
+def test_entropy_example_widths() -> None:
+    """Those of section 8.3."""
+    density = Density(-2, (40, 16, 0, 16, 40), -6, (0, 0), (4, -12))
+    for index, codes in enumerate(([40, 26, 0, 26, 40], [40, 34, 26, 17, 11, 6, 0, 6, 11, 17, 26, 34, 40])):
+        reach = len(codes) // 2
+        values, ours = density.of_class(index)
+        assert (values.tolist(), ours.tolist()) == ([*range(-reach, reach + 1)], codes)
+        assert latq_min.density(members(density), index) == [*zip(values.tolist(), codes, strict=True)]
 
 
 def check_alike(data: bytes) -> bool:
@@ -549,54 +605,105 @@ def test_entropy_damage_under_sound_checksums(n: int, bits: float) -> None:
     for length in range(0, len(payload), 16):
         check_refused(crafted(data, payload=lambda p, n=length: p[:n]), "Corrupt")
     # Another model: nearly always another end state.
-    for change in ({"low": -255}, {"low": 255}, {"odd": -128}, {"odd": 127}, {"shift": 0}, {"shift": 16}):
+    low = codec_of(data)["low"]
+    for change in (
+        {"low": low + 1},
+        {"low": low - 1},
+        {"odd": -128},
+        {"odd": 127},
+        {"shifts": [0]},
+        {"shifts": [16]},
+        {"widths": [-128]},
+        {"widths": [255]},
+    ):
         check_alike(crafted(data, with_codec(**change)))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_entropy_models(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("shifts", "widths"),
+    [
+        ((0,), (0,)),
+        ((0,), (-128,)),
+        ((0,), (255,)),
+        ((5,), (0,)),
+        ((16,), (-37,)),
+        ((0, 0, 0), (0, 8, 60)),
+        ((3, 2, 0), (0, 5, 11)),
+        ((0, 16, 1, 0, 7), (-128, 255, -1, 3, 127)),
+        (tuple(range(16)) * 2, tuple(range(-128, 256, 12))),
+    ],
+)
+def test_entropy_models(shifts: tuple[int, ...], widths: tuple[int, ...]) -> None:
     """Any density decodes the same symbols: random ones, with streams that a test encoder made for them."""
-    random = np.random.default_rng(seed)
-    count, shift = int(random.integers(4, 256)), (0, 0, 0, 1, 5, 16)[seed]
+    n, m, kept, classes = 13, 120, 45000, len(shifts)
+    random = np.random.default_rng((classes, shifts[0], widths[0] + 128))
+    count = int(random.integers(5, 256))
     weights = random.integers(0, 256, count).tolist()
-    weights[:16] = range(0, 16 * min(count, 16), 16) if seed == 1 else weights[:16]
-    density = Density(shift, int(random.integers(-255, 256)), tuple(weights), int(random.integers(-128, 128)))
-    blocks = 200
-    values = random.integers(density.low - 2, density.low + count + 2, (8, blocks), np.int64)
-    values[0] = values[0] if shift else values[0] & ~1 | values[1] & 1
-    for i in range(1, 8):
-        values[i] = values[i] if shift else values[i] & ~1 | values[0] & 1
-    if shift:
-        values = (values << shift + 1) + 2 * random.integers(0, 1 << shift, (8, blocks)) + random.integers(0, 2, blocks)
+    weights[:16] = range(0, 16 * min(count, 16), 16) if shifts[0] else weights[:16]
+    low = int(random.integers(max(-255, 3 - count), -1))
+    density = Density(low, tuple(weights), int(random.integers(-128, 128)), shifts, widths)
+    of_vector = random.integers(0, classes, m).astype(np.uint8)
+    per_vector = -(-n * kept // 65536)
+    of_block = e8_entropy.block_classes(of_vector, per_vector)
+    blocks, shift = of_block.size, np.array(shifts)[of_block]
+    values = np.empty((8, blocks), np.int64)
+    for block, c in enumerate(of_block.tolist()):
+        known = density.of_class(c)[0]
+        values[:, block] = random.integers(known[0] - 2, known[-1] + 3, 8) << (shifts[c] + 1 if shifts[c] else 0)
+    values = values & ~1 | values[0] & 1  # One coset, and an even sum of halves.
+    values += 2 * np.where(shift > 0, random.integers(0, 1 << shift, (8, blocks)), 0)
+    values += np.where(shift > 0, random.integers(0, 2, blocks), 0)
     values[7] += 2 * ((values >> 1).sum(axis=0) & 1)
-    stream, rest = e8_entropy.encode(values.astype(np.int32), density)
-    data = latq.encode(matrix((8, blocks)), bits=6, coding="entropy", rotation="none", centre=False)
+    first, second = e8_entropy.encode(values.astype(np.int32), density, of_block)
+    named = rans.encode(of_vector, classes) if classes > 1 else b""
+    data = latq.encode(matrix((n, m)), bits=8, coding="entropy", rotation="none", centre=False)
     changed = crafted(
         data,
-        with_codec(shift=shift, low=density.low, weights=weights, odd=density.odd),
-        lambda p: p[:4] + struct.pack("<I", len(stream)) + p[8 : 8 + 2 * blocks] + stream + rest,
+        with_codec(**members(density), classes=classes, alignment="class", kept=kept, scale="float32", group=n),
+        lambda _: (
+            struct.pack("<hHII", 0, 0, len(named), len(first))
+            + struct.pack(f"<{classes}f", *[1] * classes)
+            + bytes(2 * classes)
+            + named
+            + first
+            + second
+        ),
     )
-    check_accepted(changed)
-    integers = e8_entropy.decode(stream, rest, density, 8 * blocks)
-    assert integers.tolist() == values.T.reshape(-1).astype(np.float32).tolist()
+    decoded = check_accepted(changed)
+    stream = values.T.reshape(-1)[: m * per_vector]
+    assert (decoded[:per_vector].T.reshape(-1) == stream.astype(np.float32)).all()
+    assert not decoded[per_vector:].any()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"shift": 17},
-        {"shift": -1},
-        {"low": 256},
+        {"shifts": [17]},
+        {"shifts": [-1]},
+        {"shifts": []},
+        {"shifts": [0, 0]},
+        {"shifts": 0},
+        {"widths": [256]},
+        {"widths": [-129]},
+        {"widths": []},
+        {"widths": [0, 0]},
+        {"widths": [0.0]},
+        {"shifts": [0, 0], "widths": [0, 0]},
+        {"shift": 0},
+        {"low": -1},
         {"low": -256},
         {"odd": 128},
         {"odd": -129},
         {"odd": 0.0},
-        {"weights": [0, 0, 0]},
+        {"low": -2, "weights": [0, 0, 0, 0]},
+        {"low": -3, "weights": [0, 0, 0, 0, 0]},
+        {"low": -255, "weights": [0] * 255},
         {"weights": [0] * 256},
-        {"weights": [0, 0, 0, 256]},
-        {"weights": [0, 0, 0, -1]},
-        {"weights": [0, 0, 0, True]},
+        {"weights": [256] + [0] * 99},
+        {"weights": [-1] + [0] * 99},
+        {"weights": [True] + [0] * 99},
         {"q": 8},
+        {"classes": 2},
         {"group": 2**15, "chunk_vectors": 2**11 + 1},
     ],
 )
@@ -604,12 +711,163 @@ def test_refused_density(change: dict[str, Any]) -> None:
     check_refused(crafted(small_files()["entropy"], with_codec(**change)), "Corrupt")
 
 
-@pytest.mark.parametrize("key", ["shift", "low", "weights", "odd", "group"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": -1},
+        {"classes": 33},
+        {"classes": 0.0},
+        {"classes": True},
+        {"alignment": "vectors"},
+        {"alignment": "class"},
+        {"kept": 0},
+        {"kept": 65537},
+        {"kept": 1.0},
+    ],
+)
+@pytest.mark.parametrize("kind", ["e8", "entropy"])
+def test_refused_classes(kind: str, change: dict[str, Any]) -> None:
+    data = small_files()[kind]
+    assert codec_of(data)["classes"] == 0
+    check_refused(crafted(data, with_codec(**change)), "Corrupt")
+
+
+@pytest.mark.parametrize("key", ["shifts", "widths", "low", "weights", "odd", "group", "classes", "kept"])
 def test_missing_key(key: str) -> None:
     def without(m: Any) -> Any:
         return m | {"codecs": [{k: v for k, v in m["codecs"][0].items() if k != key}]}
 
     check_refused(crafted(small_files()["entropy"], without), "Corrupt")
+
+
+@cache
+def class_files() -> dict[str, tuple[bytes, int]]:
+    """Files with classes, and how many vectors they have."""
+    return {
+        "fixed": (latq.encode(unequal((24, 300), 0.5), bits=4), 300),
+        "entropy": (latq.encode(unequal((60, 150), 0.5), bits=4, coding="entropy", centre=False), 150),
+    }
+
+
+@pytest.mark.parametrize("coding", ["fixed", "entropy"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_classes(coding: str, dtype: Any) -> None:
+    for bits, rotation, axis in ((1.5, "hadamard", 0), (3.5, "none", 1), (6.5, "hadamard", 1), (9, "none", 0)):
+        array = unequal((40, 260), 0.4, np.float64, int(bits)).astype(dtype)
+        array[:, 3] = 0
+        if coding == "fixed":
+            array[:, 100:] = array[:, 100:] * 40  # Most in one class.
+        data = latq.encode(array if axis == 0 else array.T.copy(), bits, coding=coding, rotation=rotation, axis=axis)
+        codec = codec_of(data)
+        assert 1 < codec["classes"] < 33
+        assert codec["alignment"] == "class"
+        if coding == "entropy":
+            assert len(set(codec["widths"])) > 1
+            assert (max(codec["shifts"]) > 0) == (bits > 6)
+        check_accepted(data)
+
+
+@pytest.mark.parametrize("precision", ["balanced", "uniform", "relative"])
+def test_classes_far_apart(precision: str) -> None:
+    """Shifts differ, and some classes are nothing but zeros."""
+    array = unequal((50, 200), 1 if precision == "relative" else 3)
+    array[:, ::7] = 0
+    data = latq.encode(array, 7, coding="entropy", precision=precision)
+    codec = codec_of(data)
+    assert codec["classes"] > 3
+    assert len(set(codec["shifts"])) > (precision != "relative")
+    check_accepted(data)
+
+
+@pytest.mark.parametrize("coding", ["fixed", "entropy"])
+def test_one_class(coding: str) -> None:
+    data = latq.encode(matrix((30, 400)), 4, coding=coding)
+    assert codec_of(data)["classes"] == 1
+    check_accepted(data)
+
+
+@pytest.mark.parametrize("shape", [(8, 500), (9, 500), (150, 40), (1000, 3), (33000, 1)])
+def test_kept(shape: tuple[int, int]) -> None:
+    """Of every group its own part, of which blocks may straddle vectors."""
+    for array, bits in ((matrix(shape), 0.3), (unequal(shape, 1), 0.6)):
+        data = latq.encode(array, bits + 1000 / array.size, coding="entropy", rotation="hadamard")
+        assert codec_of(data)["kept"] < 65536
+        check_accepted(data)
+    for kept in (1, 65535, 32768, 12345):
+        check_alike(crafted(data, with_codec(kept=kept)))
+
+
+@pytest.mark.parametrize("coding", ["fixed", "entropy"])
+def test_class_damage_under_sound_checksums(coding: str) -> None:
+    data, vectors = class_files()[coding]
+    codec = codec_of(data)
+    reader = ContainerReader(BytesSource(data))
+    payload = reader.payload(reader.records[0])
+    class_len, first_len = struct.unpack_from("<II", payload, 4)
+    begin = class_section(payload, codec, vectors)
+    assert codec["classes"] > 1
+    assert class_len > 2 * codec["classes"] + 4
+    for flip in (0x91, 1, 0x80):
+        for i in range(begin - 2, begin + class_len + 4, 7):
+            check_alike(crafted(data, payload=lambda p, i=i, f=flip: p[:i] + bytes([p[i] ^ f]) + p[i + 1 :]))
+
+    def lengths(named: int, first: int) -> Callable[[bytes], bytes]:
+        return lambda p: p[:4] + struct.pack("<II", named, first) + p[12:]
+
+    rest = len(payload) - begin
+    for lens in ((0, first_len), (class_len - 2, first_len + 2), (class_len + 2, first_len - 2), (2**32 - 1, 0)):
+        check_refused(crafted(data, payload=lengths(*lens)), "Corrupt")
+    for lens in ((class_len, 2**32 - 1), (2**32 - class_len, first_len), (rest + 1, 0), (class_len, rest + 1)):
+        check_refused(crafted(data, payload=lengths(*lens)), "Corrupt")
+    for length in (4, 11, 12, begin - 1, begin, begin + 1, begin + 2 * codec["classes"], begin + class_len):
+        check_refused(crafted(data, payload=lambda p, n=length: p[:n]), "Corrupt")
+    # A class that no vector has, another number of kinds, other coordinates.
+    for change in (
+        {"classes": codec["classes"] - 1},
+        {"classes": 1},
+        {"classes": 0, "alignment": "vector"},
+        {"alignment": "tensor"},
+        {"kept": 60000},
+    ):
+        check_alike(crafted(data, with_codec(**change)))
+    check_refused(crafted(data, with_codec(alignment="vector")), "Corrupt")
+    check_refused(crafted(data, with_codec(classes=0)), "Corrupt")
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+@pytest.mark.parametrize("coding", ["fixed", "entropy"])
+def test_class_section_without_classes(coding: str, classes: int) -> None:
+    array = matrix((30, 400)) if classes else matrix((9000, 1))
+    vectors = array.shape[1]
+    data = latq.encode(array, 4, coding=coding)
+    codec = codec_of(data)
+    assert codec["classes"] == classes
+
+    def inserted(payload: bytes) -> bytes:
+        begin = class_section(payload, codec, vectors)
+        named = rans.encode(np.zeros(vectors, np.uint8), 1)
+        return payload[:4] + struct.pack("<I", len(named)) + payload[8:begin] + named + payload[begin:]
+
+    check_refused(crafted(data, payload=inserted), "Corrupt")
+    check_refused(crafted(data, payload=lambda p: p[:4] + struct.pack("<I", 2) + p[8:]), "Corrupt")
+
+
+def test_class_scales_and_alignments() -> None:
+    """They are checked as those of vectors are, those of a class without vectors too."""
+    for data, vectors in class_files().values():
+        codec = codec_of(data)
+        size, count = {"float16": 2, "float32": 4}[codec["scale"]], codec["classes"]
+        scales = 12 + 4 * codec["centre"] * vectors
+        for c in (0, count - 1):
+            at, alignment = scales + size * c, scales + size * count + 2 * c
+            for bits in (struct.pack("<f", np.nan), struct.pack("<f", np.inf), struct.pack("<f", -1)):
+                changed = struct.pack("<e", *struct.unpack("<f", bits)) if size == 2 else bits
+                check_refused(crafted(data, payload=lambda p, a=at, b=changed: p[:a] + b + p[a + len(b) :]), "Corrupt")
+            for value in (1, -1, np.nan):
+                bits = struct.pack("<e", value)
+                check_refused(
+                    crafted(data, payload=lambda p, a=alignment, b=bits: p[:a] + b + p[a + 2 :]), "Corrupt"
+                )
 
 
 def test_zstd_header() -> None:

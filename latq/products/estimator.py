@@ -76,7 +76,7 @@ def multiply(
             panels_b = list(_panels(b, b0, b1, frame, threads))
             sums_b.record(b0, panels_b)
             for columns in _tiles(a1 - a0, b0, b1):
-                tile = _centred_tile(panels_a, panels_b, shared, slice(columns.start - b0, columns.stop - b0))
+                tile = _centred_tile(panels_a, panels_b, shared, a1 - a0, slice(columns.start - b0, columns.stop - b0))
                 centred_square += float(np.vdot(tile, tile))
                 tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), columns)).astype(np.float32)
                 square += float(np.vdot(tile, tile))
@@ -92,9 +92,11 @@ def multiply(
     return _report(a, b, errors, square, centred_square, shrink, note)
 
 
-def _centred_tile(panels_a: list[Panel], panels_b: list[Panel], shared: list[float], columns: slice) -> F32:
+def _centred_tile(
+    panels_a: list[Panel], panels_b: list[Panel], shared: list[float], rows: int, columns: slice
+) -> F32:
     """Product of the rotated vectors, summed over the groups; all rows, some columns."""
-    tile = np.zeros((len(panels_a[0].rotated), columns.stop - columns.start), np.float32)
+    tile = np.zeros((rows, columns.stop - columns.start), np.float32)
     for panel_a, panel_b, share in zip(panels_a, panels_b, shared, strict=True):
         part = panel_a.rotated @ panel_b.rotated[columns].T
         tile += part if share == 1.0 else part * np.float32(share)

@@ -75,7 +75,8 @@ class SizeClasses:
         return len(self.floors)
 
     def with_zeros(self) -> "SizeClasses":
-        """One more class, for vectors of zeros: as narrow as can be, so that they cost nothing."""
+        """One more class, for vectors of zeros: its scale is 0, and it is as narrow as can be, so that they cost nothing to
+        a coding that has a model."""
         return SizeClasses((*self.floors, ZERO_SIZE), (*self.norms, self.norms[-1]), (*self.widths, MAX_WIDTH))
 
     def of(self, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -108,7 +109,7 @@ def choose_classes(
         cost = _cost(bins, length) + _CLASS_BITS * len(bins) * chunks / entries
         if len(bins) < MAX_CLASSES and cost < best_cost:
             best_cost, best = cost, _classes(bins, counts, precision, relative)
-    return best.with_zeros() if best and zeros and one_step else best
+    return best.with_zeros() if best and zeros else best
 
 
 def _bins(counts: Mapping[int, int], spacing: int) -> list[Counter[int]]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from latq.codecs.e8 import MAX_SCALE, MAX_SCALES
+from latq.codecs.e8_design import MAX_SCALE, MAX_SCALES
 from latq.coding.model import MAX_SHIFT, MAX_WEIGHTS, MIN_WEIGHTS
 from latq.coding.packing import MAX_Q, is_packable
 from latq.container import dump_canonical, parse_strict

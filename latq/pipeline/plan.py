@@ -102,19 +102,20 @@ class Plan:
 
 
 def plan_fixed(layout: Layout) -> Plan | None:
-    """The nesting ratio that promises the least error; None when even the smallest one does not fit."""
+    """The nesting ratio and scale set that promise the least error; None when even the smallest ones do not fit."""
     counts = [tile.entries for tile in layout.tiles]
     best: tuple[float, Plan] | None = None
-    for q in NESTING_RATIOS:
-        codec = E8Codec(q=q, scales=e8_design.scales_for(q), offset=e8_design.OFFSET, **layout.common)
+    tail = layout.rotation == "none"
+    for q, table in ((ratio, t) for ratio in NESTING_RATIOS for t in e8_design.tables_for(ratio, tail)):
         digits = sum(e8.digits_size(count, q) for count in counts)
-        smallest = [e8.smallest_index_size(count, len(codec.scales)) for count in counts]
+        smallest = [e8.smallest_index_size(count, len(table.scales)) for count in counts]
         spare = layout.room() - digits - sum(smallest)
         if spare < 0:
             continue
         budgets = tuple(s + spare * count // layout.entries for s, count in zip(smallest, counts, strict=True))
-        value = digits * 8 / layout.entries + e8_design.index_gain(q, spare * 8 / layout.entries)
+        value = digits * 8 / layout.entries + table.gain(spare * 8 / layout.entries)
         if best is None or value > best[0]:
+            codec = E8Codec(q=q, scales=table.scales, offset=e8_design.offset_for(q), **layout.common)
             goals = tuple(Goal(budget) for budget in budgets)
             best = value, Plan(codec, goals, digits + layout.side + sum(budgets))
     return best[1] if best else None

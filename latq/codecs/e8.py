@@ -15,16 +15,16 @@ from latq.errors import CorruptError
 from latq.kernels import reference as kernels
 
 BLOCK = 8
-MAX_SCALES = 16
-MAX_SCALE = 255
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 # Blocks are quantized in slices that stay in the cache.
 _SLICE = 1 << 13
-# Blocks on which the price of a bit is searched, and the prices tried in units of 1/64 of the mean error.
-_SAMPLE = 1 << 13
-_PRICES = [2.0 * 1.5**k for k in range(19)]
+# Blocks on which the price of a bit is searched, the prices tried in units of 1/64 of the mean error, and how often the
+# price is adjusted on all blocks.
+_SAMPLE = 1 << 12
+_PRICES = [0.25 * 1.5**k for k in range(24)]
+_FITS = 7
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def encode(x: F32, params: E8Params, index_budget: int) -> tuple[bytes, bytes, F
     """
     padded = np.zeros(blocks_of(x.size) * BLOCK, np.float32)
     padded[: x.size] = x
-    blocks = np.ascontiguousarray(padded.reshape(-1, BLOCK).T)
-    digits, errors = _candidates(blocks, params)
-    index = _choose_scales(errors, index_budget)
-    chosen = np.take_along_axis(digits, index[None, None, :].astype(np.intp), axis=0)[0]
+    words, errors = _candidates(np.ascontiguousarray(padded.reshape(-1, BLOCK).T), params)
+    index = choose_scales(errors, index_budget)
+    chosen = np.take_along_axis(words, index[None, None, :].astype(np.intp), axis=0)[0].astype(np.int32)
+    digits = kernels.to_digits(chosen - np.array(params.offset, np.int32)[:, None], params.q)
     section = rans.encode(index, len(params.scales))
-    flat = np.ascontiguousarray(chosen.T).reshape(-1)
-    return section, packing.pack(flat, params.q), _integers(chosen, index, params)[: x.size]
+    flat = np.ascontiguousarray(digits.T).reshape(-1)
+    return section, packing.pack(flat, params.q), _flat(chosen, index, params)[: x.size]
 
 
 def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int) -> F32:
@@ -78,72 +78,86 @@ def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview,
     return _integers(np.ascontiguousarray(digits.reshape(-1, BLOCK).T), index, params)[:count]
 
 
-def _candidates(blocks: F32, params: E8Params) -> tuple[npt.NDArray[np.uint16], F32]:
-    """Digits (scales, 8, N) and errors (scales, N) of every block at every scale."""
+def _candidates(blocks: F32, params: E8Params) -> tuple[npt.NDArray[np.int16], F32]:
+    """Codewords (scales, 8, N) and errors (scales, N) of every block; infinite at a scale that is far too small."""
     count = blocks.shape[1]
     offset = np.array(params.offset, np.int32)
-    digits = np.empty((len(params.scales), BLOCK, count), np.uint16)
+    words = np.empty((len(params.scales), BLOCK, count), np.int16)
     errors = np.empty((len(params.scales), count), np.float32)
     for begin in range(0, count, _SLICE):
         part = np.ascontiguousarray(blocks[:, begin : begin + _SLICE])
-        for j, scale in enumerate(params.scales):
-            step = np.float32(e8_design.UNIT / params.q * scale)
-            c, e = kernels.quantize(part, step, params.q, offset, e8_design.SHRINKS)
-            digits[j, :, begin : begin + _SLICE] = c
+        least = np.full(part.shape[1], np.inf, np.float32)
+        for j in range(len(params.scales) - 1, -1, -1):
+            step = np.float32(e8_design.UNIT / params.q * params.scales[j])
+            w, e = kernels.quantize(part, step, params.q, offset, least)
+            words[j, :, begin : begin + _SLICE] = w
             errors[j, begin : begin + _SLICE] = e
-    return digits, errors
+            least = np.minimum(least, e)
+    return words, errors
 
 
-def _choose_scales(errors: F32, budget: int) -> npt.NDArray[np.uint8]:
-    """Scale index per block: about the least error whose coded indices fit ``budget`` bytes.
+def choose_scales(errors: F32, budget: int) -> npt.NDArray[np.uint8]:
+    """Scale index per block (of errors (scales, N)): about the least error whose coded indices fit ``budget`` bytes.
 
-    Bits are charged at a price, at least a fraction of what a bit is worth elsewhere in the file. The size jumps as
-    scales fall out of use, so a ladder of prices is tried (on every so many blocks) and the best refined.
+    Bits are charged at a price, at least a small fraction of what they can gain. The size jumps as scales fall out of
+    use, so a ladder of prices is tried on every so many blocks, the best refined, and then fitted to all blocks.
     """
     scales, count = errors.shape
     totals = [_total(row) for row in errors]
     single = min(range(scales), key=totals.__getitem__)
     sample = errors[:, :: max(1, count // _SAMPLE)]
     sample_budget = budget * sample.shape[1] // count
-    price = _total(sample.min(axis=0)) / sample.shape[1] / 64
-    tried = [_at_price(sample, price * factor, sample_budget) for factor in _PRICES]
+    unit = _total(sample.min(axis=0)) / sample.shape[1] / 64
+    tried = [_at_price(sample, unit * factor, sample_budget) for factor in _PRICES]
     best = min(range(len(_PRICES)), key=lambda i: tried[i].error)
-    low, high = price * _PRICES[max(best - 1, 0)], price * _PRICES[best]
-    choice = tried[best]
+    choice, dearer = tried[best], tried[max(best - 1, 0)]
     for _ in range(5):
-        middle = _at_price(sample, (low + high) / 2, sample_budget)
+        middle = _at_price(sample, (dearer.price + choice.price) / 2, sample_budget)
         if middle.error <= choice.error:
-            choice, high = middle, (low + high) / 2
+            choice = middle
         else:
-            low = (low + high) / 2
-    for _ in range(40):
-        index = _cheapest(errors, high * choice.lengths)
-        if _index_size(index, scales) <= budget:
-            better = _total(np.take_along_axis(errors, index[None].astype(np.intp), axis=0)[0]) < totals[single]
-            return index if better else np.full(count, single, np.uint8)
-        high *= 1.05
-    return np.full(count, single, np.uint8)
+            dearer = middle
+    # What lies between the two is reached from the code lengths of the one that is too large.
+    fitted = [_fit(errors, start, budget, unit * _PRICES[0]) for start in (choice, dearer)]
+    rest = np.full(count, single, np.uint8)
+    return min([rest, *(index for index in fitted if index is not None)], key=lambda i: _total(_chosen(errors, i)))
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """Total squared error (infinite when over budget) and code lengths of one price."""
+    """A price, the code lengths that go with it, and the total squared error (infinite when over budget)."""
 
-    error: float
+    price: float
     lengths: F64
+    error: float
 
 
 def _at_price(errors: F32, price: float, budget: int) -> _Choice:
     """Least error + price * code length, with code lengths fitted to the choice in a few rounds."""
     scales = len(errors)
     lengths = np.full(scales, 3.0)
-    index = np.empty(0, np.uint8)
     for _ in range(10):
         index = _cheapest(errors, price * lengths)
-        lengths = _code_lengths(index, scales)
-    if _index_size(index, scales) > budget:
-        return _Choice(np.inf, lengths)
-    return _Choice(_total(np.take_along_axis(errors, index[None].astype(np.intp), axis=0)[0]), lengths)
+        before, lengths = lengths, _code_lengths(index, scales)
+        if (lengths == before).all():
+            break
+    fits = _index_size(index, scales) <= budget
+    return _Choice(price, lengths, _total(_chosen(errors, index)) if fits else np.inf)
+
+
+def _fit(errors: F32, start: _Choice, budget: int, floor: float) -> npt.NDArray[np.uint8] | None:
+    """Scale indices within ``budget`` bytes at about the lowest price above ``floor``, for the code lengths given."""
+    price, low, high, best = start.price, 0.0, np.inf, None
+    for attempt in range(40):
+        index = _cheapest(errors, price * start.lengths)
+        if _index_size(index, len(errors)) <= budget:
+            best, high = index, price
+        else:
+            low = price
+        if best is not None and (high <= floor or attempt >= _FITS):
+            break
+        price = price * 1.06 if high == np.inf else max(price / 1.06, floor) if low == 0 else (low + high) / 2
+    return best
 
 
 def _cheapest(errors: F32, charges: F64) -> npt.NDArray[np.uint8]:
@@ -151,6 +165,11 @@ def _cheapest(errors: F32, charges: F64) -> npt.NDArray[np.uint8]:
     cost = errors + charges.astype(np.float32)[:, None]
     index: npt.NDArray[np.uint8] = cost.argmin(axis=0).astype(np.uint8)
     return index
+
+
+def _chosen(errors: F32, index: npt.NDArray[np.uint8]) -> F32:
+    chosen: F32 = np.take_along_axis(errors, index[None].astype(np.intp), axis=0)[0]
+    return chosen
 
 
 def _total(errors: F32) -> float:
@@ -169,11 +188,17 @@ def _index_size(index: npt.NDArray[np.uint8], scales: int) -> int:
 
 
 def _integers(digits: npt.NDArray[np.uint16], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
-    """Codewords times the scale of their block, as a flat stream."""
+    """Codewords of ``digits`` times the scale of their block, as a flat stream."""
     offset = np.array(params.offset, np.int32)
-    scales = np.array(params.scales, np.int32)
-    out = np.empty((digits.shape[1], BLOCK), np.float32)
-    for begin in range(0, digits.shape[1], _SLICE):
-        part = slice(begin, begin + _SLICE)
-        out[part] = (kernels.codeword(digits[:, part], params.q, offset) * scales[index[part]]).T
-    return out.reshape(-1)
+    parts = [
+        _flat(
+            kernels.codeword(digits[:, begin : begin + _SLICE], params.q, offset), index[begin : begin + _SLICE], params
+        )
+        for begin in range(0, digits.shape[1], _SLICE)
+    ]
+    return np.concatenate(parts)
+
+
+def _flat(words: npt.NDArray[np.int32], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
+    """Codewords (8, N) times the scale of their block, as a flat stream."""
+    return (words * np.array(params.scales, np.int32)[index]).T.astype(np.float32).reshape(-1)

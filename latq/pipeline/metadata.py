@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from latq.codecs.e8 import MAX_SCALE, MAX_SCALES, E8Params
+from latq.codecs.e8 import E8Params
+from latq.codecs.e8_design import MAX_SCALE, MAX_SCALES
 from latq.codecs.scalar import MAX_ALPHABET, MAX_LEVEL, MAX_LEVELS, Levels, alphabet_of
 from latq.codecs.scalar import MAX_SHIFT as MAX_SCALAR_SHIFT
 from latq.coding.model import INNER_HIGH, INNER_LOW, MAX_SHIFT, MAX_WEIGHTS, MAX_WIDTH, MIN_WEIGHTS, MIN_WIDTH, Density

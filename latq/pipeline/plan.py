@@ -1,22 +1,22 @@
 """From a wished rate to codec parameters: how a matrix is laid out in chunks, and how many bytes go to what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from latq.codecs import e8, e8_design, e8_entropy
-from latq.codecs.e8_entropy_design import Design, Sample, design_for_error, design_for_rate
+from latq.codecs.e8_entropy_design import Sample, design_for_error, design_for_rate
 from latq.coding import rans
 from latq.coding.model import Density
 from latq.coding.packing import MAX_Q, is_packable
 from latq.container import container_overhead, dump_canonical
 from latq.errors import ParameterError
-from latq.kernels.elementary import log2
+from latq.kernels.elementary import exp2, log2
 from latq.pipeline.chunk import Goal, side_bytes
 from latq.pipeline.metadata import (
     KEPT_ALL,
@@ -47,8 +47,8 @@ F32_DYNAMIC_RANGE = 2.0**120
 MAX_CONTAINER_SHARE = 0.1
 TYPICAL_CODEC_BYTES = 600
 SMALLEST_ERROR = 1e-6
-RATES: dict[Coding, tuple[float, float]] = {"fixed": (1.1, 12.0), "entropy": (0.25, 12.0)}
-# About the error of the codec at R*, where time sharing begins.
+RATES: dict[Coding, tuple[float, float]] = {"fixed": (0.25, 12.0), "entropy": (0.25, 12.0)}
+# About the error of entropy coding at R*, where time sharing begins.
 ERROR_AT_R_STAR = 0.36
 # Noise of lattice points, over the square of the step.
 SECOND_MOMENT = 929 / 12960
@@ -170,29 +170,59 @@ class Plan:
 
 
 def plan_fixed(layout: Layout, sampler: Sampler) -> Plan | None:
-    """The nesting ratio that promises the least error; None when even the smallest one does not fit."""
-    best: tuple[float, E8Codec, list[int], list[int]] | None = None
+    """The nesting ratio and scale set that promise the least error; None when even the smallest ones do not fit."""
+    for option in sorted(_fixed_options(layout), key=lambda option: option.error):
+        kept = replace(layout, kept=option.kept)
+        q, scales = option.q, option.table.scales
+        codec = E8Codec(q=q, scales=scales, offset=e8_design.offset_for(q), **kept.common)
+        digits = [e8.digits_size(count, q) for count in kept.coded]
+        smallest = [e8.smallest_index_size(count, len(scales)) for count in kept.coded]
+        spare = kept.room(codec) - sum(digits) - sum(smallest)
+        if spare >= 0:
+            coded = sum(kept.coded)
+            index = [s + spare * count // coded for s, count in zip(smallest, kept.coded, strict=True)]
+            return _fixed_plan(kept, codec, digits, index, sampler)
+    return None
+
+
+class _FixedOption(NamedTuple):
+    """A nesting ratio and scale set, the coordinates kept, and the error expected of N(0, 1)."""
+
+    error: float
+    q: int
+    table: e8_design.Table
+    kept: int
+
+
+def _fixed_options(layout: Layout) -> Iterator[_FixedOption]:
+    """Those that fit the rate: with all coordinates, or, where the ratio takes more, with a part of them."""
+    rate = max(layout.room(), 0) * 8 / layout.entries
     for q in NESTING_RATIOS:
-        codec = E8Codec(q=q, scales=e8_design.scales_for(q), offset=e8_design.OFFSET, **layout.common)
-        digits = [e8.digits_size(count, q) for count in layout.coded]
-        smallest = [e8.smallest_index_size(count, len(codec.scales)) for count in layout.coded]
-        spare = layout.room(codec) - sum(digits) - sum(smallest)
-        if spare < 0:
-            continue
-        value = sum(digits) * 8 / layout.entries + e8_design.index_gain(q, spare * 8 / layout.entries)
-        if best is None or value > best[0]:
-            index = [s + spare * count // sum(layout.coded) for s, count in zip(smallest, layout.coded, strict=True)]
-            best = value, codec, digits, index
-    if best is None:
-        return None
-    _, codec, digits, index = best
+        for table in e8_design.tables_for(q, layout.rotation == "none"):
+            bits = log2(q)
+            if rate >= bits:
+                yield _FixedOption(exp2(-2 * (bits + table.gain(rate - bits))), q, table, KEPT_ALL)
+            if layout.rotation == "hadamard":
+                for index_bits, gain in table.gains:
+                    share = rate / (bits + index_bits)
+                    if share < 1:
+                        error = 1 - share * (1 - exp2(-2 * (bits + gain)))
+                        yield _FixedOption(error, q, table, max(1, int(KEPT_ALL * share)))
+
+
+def _fixed_plan(layout: Layout, codec: E8Codec, digits: list[int], index: list[int], sampler: Sampler) -> Plan:
     budgets = [sum(parts) for parts in zip(layout.side, digits, index, strict=True)]
     sample = sampler(layout)
-    *_, integers = e8.encode(
-        e8_entropy.stream_of(sample.blocks), codec.parameters, sum(index) * sample.blocks.size // sum(layout.coded)
+    sample_budget = sum(index) * sample.blocks.size // sum(layout.coded)
+    *_, integers = e8.encode(e8_entropy.stream_of(sample.blocks), codec.parameters, sample_budget)
+    distortion = sample.distortion(e8_entropy.blocks_of(integers))
+    return Plan(
+        codec,
+        layout.classes,
+        tuple(map(Goal, budgets)),
+        sum(budgets),
+        _bits_lost(layout, sum(budgets) * 8 / sum(layout.coded), distortion),
     )
-    lost = sum(budgets) * 8 / layout.entries + log2(sample.distortion(e8_entropy.blocks_of(integers))) / 2
-    return Plan(codec, layout.classes, tuple(map(Goal, budgets)), sum(budgets), lost)
 
 
 def plan_entropy(layout: Layout, sampler: Sampler) -> Plan | None:
@@ -220,7 +250,7 @@ def plan_entropy(layout: Layout, sampler: Sampler) -> Plan | None:
     shares = layout.shares(expected)
     budgets = [sum(parts) for parts in zip(layout.side, flushes, (int(spare * share) for share in shares), strict=True)]
     goals = tuple(Goal(budget, design.step) for budget in budgets)
-    return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, design))
+    return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, design.rate, design.distortion))
 
 
 def plan_error(layout: Layout, sampler: Sampler, distortion: float, error: float) -> Plan:
@@ -238,12 +268,19 @@ def plan_error(layout: Layout, sampler: Sampler, distortion: float, error: float
 
     goals = tuple(Goal(0, design.step, error * part) for part in layout.shares(expected))
     size = sum(layout.side) + int(design.rate * sum(layout.coded)) // 8
-    return Plan(_entropy_codec(design.density, layout), layout.classes, goals, size, _bits_lost(layout, design))
+    return Plan(
+        _entropy_codec(design.density, layout),
+        layout.classes,
+        goals,
+        size,
+        _bits_lost(layout, design.rate, design.distortion),
+    )
 
 
-def _bits_lost(layout: Layout, design: Design) -> float:
+def _bits_lost(layout: Layout, rate: float, distortion: float) -> float:
+    """Of all entries, from bits and error of the coordinates that are coded."""
     share = sum(layout.coded) / layout.entries
-    return share * design.rate + log2(1 - share * (1 - design.distortion) + 1e-300) / 2
+    return share * rate + log2(1 - share * (1 - distortion) + 1e-300) / 2
 
 
 def _entropy_codec(density: Density, layout: Layout) -> E8EntropyCodec:

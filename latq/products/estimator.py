@@ -92,9 +92,7 @@ def multiply(
     return _report(a, b, errors, square, centred_square, shrink, note)
 
 
-def _centred_tile(
-    panels_a: list[Panel], panels_b: list[Panel], shared: list[float], rows: int, columns: slice
-) -> F32:
+def _centred_tile(panels_a: list[Panel], panels_b: list[Panel], shared: list[float], rows: int, columns: slice) -> F32:
     """Product of the rotated vectors, summed over the groups; all rows, some columns."""
     tile = np.zeros((rows, columns.stop - columns.start), np.float32)
     for panel_a, panel_b, share in zip(panels_a, panels_b, shared, strict=True):

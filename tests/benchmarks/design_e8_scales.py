@@ -1,73 +1,117 @@
-"""Fit the scale sets of codec e8 to Gaussian blocks and print the rows of ``latq/codecs/e8_design.py``.
+"""Fit the scale sets of codec e8 to Gaussian blocks and print the tables of ``latq/codecs/e8_design.py``.
 
-For each q, the error of every block is measured on a grid of steps ``UNIT / q * b``, b a small integer; then the 8
-integers are improved one at a time on the Lagrangian error + slope * bits until nothing changes, from a few starts.
-usage: python tests/benchmarks/design_e8_scales.py [BLOCKS=40000]
+For each q, the error of every block is measured at the steps ``UNIT / q * b``, b a small integer. A set of such b grows
+one by one, each time improved coordinate by coordinate on the Lagrangian error + slope * bits until nothing changes.
+One set is made for each pair of a size and a slope in DESIGNS (from small to large rates of the scale indices), and
+loses the scales that are hardly used. Then its effective bits beyond log2(q) are measured on other blocks, as the
+encoder chooses at each of the RATES.
+usage: python tests/benchmarks/design_e8_scales.py [BLOCKS=8000] [Q,Q,...]
 """
 
 import math
 import sys
+import textwrap
 
 import numpy as np
 
-from latq.codecs.e8_design import OFFSET, SHRINKS, UNIT
+from latq.codecs import e8
+from latq.codecs.e8_design import UNIT, offset_for
 from latq.kernels import reference as kernels
 
-NESTING_RATIOS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024, 4096)
-GRID = np.arange(9, 101)
-SCALES = 8
+NESTING_RATIOS = (2, 3, 4, 5, 6, 8, 12, 16, 32, 128)
+GRID = np.array([b for b in range(15, 131) if b < 60 or b % 2 == 0])
+DESIGNS = ((5, 1.3), (7, 0.9), (8, 0.55), (16, 0.1))
+RATES = (0.0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.21, 0.24, 0.27, 0.3, 0.34, 0.38, 0.42, 0.46, 0.5)
+REACH = 10
+RAREST = 9  # bits of an index above which a scale is not worth its time
 
 
-def assign(errors, lengths, slope):
-    cost = errors + slope * lengths[:, None]
-    return cost.argmin(0)
+def measure(blocks, q, scales):
+    """Errors (scales, N) as the encoder finds them, from the largest scale down."""
+    offset = np.array(offset_for(q), np.int32)
+    least = np.full(blocks.shape[1], np.inf, np.float32)
+    errors = []
+    for b in sorted(scales, reverse=True):
+        errors.append(kernels.quantize(blocks, np.float32(UNIT / q * b), q, offset, least)[1])
+        least = np.minimum(least, errors[-1])
+    return np.array(errors[::-1])
 
 
 def operating_point(errors, slope, rounds=12):
-    """(bits per entry of the scale indices, mean squared error per entry, probabilities) at one slope."""
+    """(bits per entry of the scale indices, mean squared error per entry, code lengths) at one slope."""
     lengths = np.full(len(errors), math.log2(len(errors)))
     for _ in range(rounds):
-        counts = np.bincount(assign(errors, lengths, slope), minlength=len(errors)) + 0.5
+        index = (errors + (slope * lengths)[:, None].astype(np.float32)).argmin(0)
+        counts = np.bincount(index, minlength=len(errors)) + 0.5
         lengths = -np.log2(counts / counts.sum())
-    index = assign(errors, lengths, slope)
     used = np.bincount(index, minlength=len(errors)) / index.size
     entropy = -sum(p * math.log2(p) for p in used if p > 0)
-    return entropy / 8, float(errors[index, np.arange(index.size)].mean()) / 8, lengths
+    return entropy / 8, float(errors[index, np.arange(index.size)].mean(dtype=float)) / 8, lengths
 
 
 def improve(errors, chosen, slope):
-    """Coordinate descent over the grid rows ``chosen``."""
-    best = None
+    """Coordinate descent over the grid rows ``chosen``: (cost, rows)."""
+    best = (math.inf, chosen)
     while True:
         rate, distortion, lengths = operating_point(errors[chosen], slope)
-        value = 8 * (distortion + slope / 8 * rate)
-        if best is not None and value >= best[0] - 1e-9:
+        value = 8 * (distortion + slope * rate)
+        if value >= best[0] * (1 - 1e-5):
             return best
-        best = (value, list(chosen), rate, distortion)
+        best = (value, list(chosen))
+        charges = (slope * lengths).astype(np.float32)
         for place in range(len(chosen)):
-            others = [c for i, c in enumerate(chosen) if i != place]
-            floor = (errors[others] + slope * np.delete(lengths, place)[:, None]).min(0)
-            lower = chosen[place - 1] + 1 if place else 0
-            upper = chosen[place + 1] if place + 1 < len(chosen) else len(errors)
-            gains = [np.minimum(floor, errors[c] + slope * lengths[place]).mean() for c in range(lower, upper)]
-            chosen[place] = lower + int(np.argmin(gains))
+            others = [i for i in range(len(chosen)) if i != place]
+            floor = (errors[[chosen[i] for i in others]] + charges[others][:, None]).min(0, initial=np.float32(1e9))
+            lower = max(chosen[place] - REACH, chosen[place - 1] + 1 if place else 0)
+            upper = min(chosen[place] + REACH + 1, chosen[place + 1] if place + 1 < len(chosen) else len(errors))
+            costs = [np.minimum(floor, errors[c] + charges[place]).mean(dtype=float) for c in range(lower, upper)]
+            chosen[place] = lower + int(np.argmin(costs))
+
+
+def grow(errors, size, slope):
+    """Rows of a good set of ``size`` scales."""
+    chosen = [int(errors.mean(1).argmin())]
+    while len(chosen) < size:
+        _, _, lengths = operating_point(errors[chosen], slope)
+        floor = (errors[chosen] + (slope * lengths).astype(np.float32)[:, None]).min(0)
+        costs = [np.minimum(floor, row + np.float32(5 * slope)).mean(dtype=float) for row in errors]
+        new = min(set(range(len(errors))) - set(chosen), key=costs.__getitem__)
+        _, chosen = improve(errors, sorted([*chosen, new]), slope)
+    _, _, lengths = operating_point(errors[chosen], slope)
+    return [row for row, length in zip(chosen, lengths, strict=True) if length < RAREST]
+
+
+def gains(errors, q):
+    """(bits per entry for the scale indices beyond the smallest section, effective bits beyond log2(q)), rising."""
+    count = errors.shape[1]
+    curve = []
+    for rate in RATES:
+        index = e8.choose_scales(errors, e8.smallest_index_size(8 * count, len(errors)) + int(rate * count))
+        distortion = float(errors[index, np.arange(count)].mean(dtype=float)) / 8
+        gain = round(-0.5 * math.log2(distortion) - math.log2(q), 3)
+        if not curve or gain > curve[-1][1]:
+            curve.append((rate, gain))
+    return tuple(curve)
 
 
 def main():
-    blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 40000
-    x = np.random.default_rng(2410).standard_normal((8, blocks)).astype(np.float32)
-    offset = np.array(OFFSET, np.int32)
-    for q in NESTING_RATIOS:
+    blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+    ratios = [int(q) for q in sys.argv[2].split(",")] if len(sys.argv) > 2 else NESTING_RATIOS
+    rng = np.random.default_rng(2410)
+    train, test = (rng.standard_normal((8, count)) for count in (blocks, 4 * blocks))
+    train, test = ((x / np.sqrt((x * x).mean())).astype(np.float32) for x in (train, test))
+    for q in ratios:
+        everything = np.full(blocks, np.inf, np.float32)
+        offset = np.array(offset_for(q), np.int32)
         steps = (GRID * UNIT / q).astype(np.float32)
-        errors = np.array([kernels.quantize(x, s, q, offset, SHRINKS)[1] for s in steps], np.float64)
-        slope = 2 * math.log(2) * 2.0 ** (-2 * (math.log2(q) - 0.05))
-        starts = [np.linspace(a, b, SCALES).astype(int) for a, b in ((4, 30), (5, 40), (6, 24), (6, 60), (8, 90))]
-        _, chosen, _, _ = min(improve(errors, list(s), 1.5 * slope) for s in starts)
-        curve = []
-        for factor in (0.02, 0.1, 0.25, 0.5, 1, 2, 4, 8, 30):
-            h, d, _ = operating_point(errors[chosen], factor * slope)
-            curve.append((round(float(h), 3), round(float(math.log2(q) + h + 0.5 * math.log2(d)), 3)))
-        print(f"    {q}: ({tuple(int(b) for b in GRID[chosen])}, {tuple(curve)}),", flush=True)
+        errors = np.array([kernels.quantize(train, s, q, offset, everything)[1] for s in steps])
+        slope = 2 * math.log(2) * 2.0 ** (-2 * (math.log2(q) + 0.1))
+        print(f"    {q}: (")
+        for size, factor in DESIGNS:
+            scales = tuple(int(b) for b in GRID[grow(errors, size, factor * slope)])
+            text = f"Table({scales}, {gains(measure(test, q, scales), q)}),"
+            print(textwrap.fill(text, 116, initial_indent=8 * " ", subsequent_indent=14 * " "), flush=True)
+        print("    ),")
 
 
 main()

@@ -92,9 +92,7 @@ def multiply(
     return _report(a, b, errors, square, centred_square, shrink, note)
 
 
-def _centred_tile(
-    panels_a: list[Panel], panels_b: list[Panel], shared: list[float], rows: int, columns: slice
-) -> F32:
+def _centred_tile(panels_a: list[Panel], panels_b: list[Panel], shared: list[float], rows: int, columns: slice) -> F32:
     """Product of the rotated vectors, summed over the groups; all rows, some columns."""
     tile = np.zeros((rows, columns.stop - columns.start), np.float32)
     for panel_a, panel_b, share in zip(panels_a, panels_b, shared, strict=True):
@@ -155,7 +153,8 @@ def _expected(a: Operand, b: Operand, frame: Frame, square: float, centred_squar
     """Expected error energy of the unbiased estimate, and the part of it in the product of the centred parts alone.
 
     The error of one vector of B is orthogonal to that vector and otherwise isotropic, so it meets each vector of A
-    with energy (||a||^2 ||b||^2 - <a, b>^2) / (n - 1) * d_b. Where only the share k of the coordinates is kept, that
+    with energy (||a||^2 ||b||^2 - <a, b>^2) / (n - 1) * d_b; where classes share a scale, it is isotropic, which makes
+    it ||a||^2 ||b||^2 / n * d_b. Where only the share k of the coordinates is kept, that
     holds within it, the whole counts 1 / k times, and which coordinates these are adds
     (||a||^2 ||b||^2 + <a, b>^2) / n * (1 / k - 1). Where B is not centred, it also meets the means of A.
     """
@@ -166,12 +165,14 @@ def _expected(a: Operand, b: Operand, frame: Frame, square: float, centred_squar
     both = a.centred_energy * b.centred_energy
     all_noise = product_error(a.noise, b.noise, max(kept_a, kept_b))
     estimated = max(centred_square - both / n * all_noise, 0.0)
-    centred = max(both - estimated, 0.0) / n * (noise_a + noise_b) + both / n * noise_a * noise_b
+    across, all_over = max(both - estimated, 0.0) / n, both / max(a.n, 1)
+    centred = (across if a.fitted else all_over) * noise_a + (across if b.fitted else all_over) * noise_b
+    centred += both / n * noise_a * noise_b
     centred = centred / kept + (both + estimated) / n * (1 / kept - 1)
     total = centred
     for one, other in ((a, b), (b, a)):
         if one.centred and not other.centred:
-            parallel = max(square - centred_square, 0.0)
+            parallel = max(square - centred_square, 0.0) if other.fitted else 0.0
             means = (one.energy - one.centred_energy) * other.energy
             total += max(means - parallel, 0.0) / n * other.noise
     return total, centred

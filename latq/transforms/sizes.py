@@ -75,8 +75,8 @@ class SizeClasses:
         return len(self.floors)
 
     def with_zeros(self) -> "SizeClasses":
-        """One more class, for vectors of zeros: its scale is 0, and it is as narrow as can be, so that they cost nothing to
-        a coding that has a model."""
+        """One more class, for vectors of zeros: its scale is 0, and it is as narrow as can be, so that they cost
+        nothing where there is a model."""
         return SizeClasses((*self.floors, ZERO_SIZE), (*self.norms, self.norms[-1]), (*self.widths, MAX_WIDTH))
 
     def of(self, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

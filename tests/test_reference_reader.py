@@ -865,9 +865,7 @@ def test_class_scales_and_alignments() -> None:
                 check_refused(crafted(data, payload=lambda p, a=at, b=changed: p[:a] + b + p[a + len(b) :]), "Corrupt")
             for value in (1, -1, np.nan):
                 bits = struct.pack("<e", value)
-                check_refused(
-                    crafted(data, payload=lambda p, a=alignment, b=bits: p[:a] + b + p[a + 2 :]), "Corrupt"
-                )
+                check_refused(crafted(data, payload=lambda p, a=alignment, b=bits: p[:a] + b + p[a + 2 :]), "Corrupt")
 
 
 def test_zstd_header() -> None:

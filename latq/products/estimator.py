@@ -153,23 +153,30 @@ def _expected(a: Operand, b: Operand, frame: Frame, square: float, centred_squar
     """Expected error energy of the unbiased estimate, and the part of it in the product of the centred parts alone.
 
     The error of one vector of B is orthogonal to that vector and otherwise isotropic, so it meets each vector of A
-    with energy (||a||^2 ||b||^2 - <a, b>^2) / (n - 1) * d_b. Where only the share k of the coordinates is kept, that
-    holds within it, the whole counts 1 / k times, and which coordinates these are adds
-    (||a||^2 ||b||^2 + <a, b>^2) / n * (1 / k - 1). Where B is not centred, it also meets the means of A.
+    with energy (||a||^2 ||b||^2 - <a, b>^2) / (n - 1) * d_b; where classes share a scale, it is isotropic, which makes
+    it ||a||^2 ||b||^2 / n * d_b. Where only the share k of the coordinates is kept, that holds within it, the whole
+    counts 1 / k times, and which coordinates these are adds (||a||^2 ||b||^2 + <a, b>^2) / n * (1 / k - 1). Where B is
+    not centred, it also meets the means of A.
     """
     n = max(a.n - 1, 1)
+    if math.isinf(a.noise) or math.isinf(b.noise):
+        # Nothing is left of one side: the product is all error.
+        nothing = a.energy * b.energy / n
+        return nothing, nothing
     kept_a, kept_b = (operand.kept(frame, 0) if frame.groups else 1.0 for operand in (a, b))
     kept = min(kept_a, kept_b)
     noise_a, noise_b = (max(k * (1 + x.noise) - 1, 0.0) for k, x in ((kept_a, a), (kept_b, b)))
     both = a.centred_energy * b.centred_energy
     all_noise = product_error(a.noise, b.noise, max(kept_a, kept_b))
     estimated = max(centred_square - both / n * all_noise, 0.0)
-    centred = max(both - estimated, 0.0) / n * (noise_a + noise_b) + both / n * noise_a * noise_b
+    across, all_over = max(both - estimated, 0.0) / n, both / max(a.n, 1)
+    centred = (across if a.fitted else all_over) * noise_a + (across if b.fitted else all_over) * noise_b
+    centred += both / n * noise_a * noise_b
     centred = centred / kept + (both + estimated) / n * (1 / kept - 1)
     total = centred
     for one, other in ((a, b), (b, a)):
         if one.centred and not other.centred:
-            parallel = max(square - centred_square, 0.0)
+            parallel = max(square - centred_square, 0.0) if other.fitted else 0.0
             means = (one.energy - one.centred_energy) * other.energy
             total += max(means - parallel, 0.0) / n * other.noise
     return total, centred

@@ -79,6 +79,11 @@ class Operand(ABC):
         """Energy of the error of the unbiased reconstruction, over the centred energy."""
         return 0.0
 
+    @property
+    def fitted(self) -> bool:
+        """Whether every vector has a scale of its own, fitted to it: then its error is orthogonal to it."""
+        return True
+
     def kept(self, frame: Frame, group: int) -> float:
         """Share of the coordinates of a group of ``frame`` that panels can differ from 0 in."""
         return 1.0
@@ -153,6 +158,10 @@ class CompressedOperand(Operand):
     @property
     def centred(self) -> bool:
         return self._codec.centre
+
+    @property
+    def fitted(self) -> bool:
+        return self._codec.classes == 0
 
     def kept(self, frame: Frame, group: int) -> float:
         if frame != self.frame:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 UNIT = 0.08
 MAX_SCALES = 16
 MAX_SCALE = 255
-TAIL_BITS = 0.2
+TAIL_BITS, TAIL_FROM = 0.2, 7
 
 # Offsets (doubled coordinates), of all up to symmetry about the best where the encoder finds the nearest codeword. They
 # move the lattice off the symmetry points of the Voronoi region, where ties lose much of its outer shell.
@@ -44,15 +44,15 @@ def tables_for(q: int, tail: bool = False) -> tuple[Table, ...]:
     """Scale sets for nesting ratio ``q``, from low to high rates of the scale indices.
 
     With ``tail`` only those with room to be continued for entries of heavier than Gaussian tails. The sizes of such
-    blocks take more bits to follow: lower rates are all but ruled out.
+    blocks take more bits to follow: from ``TAIL_FROM`` on, rates below ``TAIL_BITS`` are all but ruled out.
     """
     tables = _TABLES[max(k for k in _TABLES if k <= q)]
-    return tuple(_with_tail(table) for table in tables[2:-1]) if tail else tables
+    return tuple(_with_tail(table, q) for table in tables[2:-1]) if tail else tables
 
 
-def _with_tail(table: Table) -> Table:
+def _with_tail(table: Table, q: int) -> Table:
     enough = tuple(gain for gain in table.gains if gain[0] >= TAIL_BITS)
-    return Table(with_tail(table.scales), ((0.0, -3.0), *enough) if enough else table.gains)
+    return Table(with_tail(table.scales), ((0.0, -3.0), *enough) if enough and q >= TAIL_FROM else table.gains)
 
 
 def with_tail(scales: tuple[int, ...]) -> tuple[int, ...]:

@@ -47,16 +47,20 @@ class TestModel:
         codes=st.lists(st.integers(0, 255), min_size=5, max_size=255),
         low=st.floats(0, 1),
         odd=st.integers(-128, 127),
-        shift=st.sampled_from([0, 3]),
-        widths=st.lists(st.integers(model.MIN_WIDTH, model.MAX_WIDTH), min_size=1, max_size=4),
+        classes=st.lists(
+            st.tuples(st.sampled_from([0, 3]), st.integers(model.MIN_WIDTH, model.MAX_WIDTH)), min_size=1, max_size=4
+        ),
     )
     @settings(max_examples=60, deadline=None)
     def test_any_density_gives_sound_tables(
-        self, codes: list[int], low: float, odd: int, shift: int, widths: list[int]
+        self, codes: list[int], low: float, odd: int, classes: list[tuple[int, int]]
     ) -> None:
         first = round(3 - len(codes) + low * (len(codes) - 5))
-        tables = Density(shift, first, tuple(codes), odd if shift == 0 else 0, tuple(widths)).tables
-        assert len(tables.values) == tables.per_class * len(widths)
+        shifts, widths = zip(*classes, strict=True)
+        tables = Density(first, tuple(codes), odd, shifts, widths).tables
+        sizes = [1 if shift else 7 for shift in shifts]
+        assert len(tables.values) == sum(sizes)
+        assert tables.first.tolist() == [sum(sizes[:c]) for c in range(len(sizes))]
         frequencies = tables.rans.frequencies
         assert (frequencies.sum(axis=1) == model.TOTAL).all()
         assert (frequencies[:, 0] == 1).all()
@@ -67,13 +71,13 @@ class TestModel:
             assert (np.diff(values[1:used]) > 0).all()
 
     def test_tables_split_the_coordinates_by_class(self) -> None:
-        tables = Density(0, -5, (10,) * 11, 0).tables
+        tables = Density(-5, (10,) * 11, 0).tables
         classes = [tables.values[k, 1 : np.count_nonzero(tables.rans.frequencies[k])].tolist() for k in range(7)]
         assert classes[0] == list(range(-5, 6))
         assert classes[1:3] == [[-4, -2, 0, 2, 4], [-5, -3, -1, 1, 3, 5]]
         assert classes[3:] == [[-4, 0, 4], [-3, 1, 5], [-2, 2], [-5, -1, 3]]
 
-    @pytest.mark.parametrize(("deviation", "weights"), [(5, 41), (25, 61)])
+    @pytest.mark.parametrize(("deviation", "weights"), [(5, 43), (25, 61)])
     def test_fitted_tables_follow_the_counts(self, deviation: int, weights: int) -> None:
         """A wide density needs a weight for every other value only."""
         x = np.arange(-4 * deviation, 4 * deviation + 1)
@@ -87,7 +91,8 @@ class TestModel:
 
     def test_narrower_classes_have_narrower_tables(self) -> None:
         x = np.arange(-90, 91)
-        density = Density.fit((1e6 * np.exp(-(x**2) / 1000)).astype(np.int64), 1, (0, 0)).with_classes((0, 8, 20))
+        density = Density.fit((1e6 * np.exp(-(x**2) / 1000)).astype(np.int64), 1, (0, 0))
+        density = density.with_classes((0, 8, 20), (1, 1, 1))
         spreads = []
         for values, frequencies in zip(density.tables.values, density.tables.rans.frequencies, strict=True):
             share = frequencies[1:] / frequencies[1:].sum()

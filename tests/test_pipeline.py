@@ -33,7 +33,7 @@ def distortion(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
 
 
 class TestRate:
-    @pytest.mark.parametrize(("bits", "most_lost"), [(2.25, 0.31), (3.25, 0.28), (4.25, 0.285), (10.3, 0.31)])
+    @pytest.mark.parametrize(("bits", "most_lost"), [(2.25, 0.31), (3.25, 0.28), (4.25, 0.285), (10.3, 0.33)])
     def test_lands_under_the_rate_with_few_bits_lost(self, bits: float, most_lost: float) -> None:
         x = gaussian(4096, 257)
         data = latq.encode(x, bits)
@@ -59,7 +59,7 @@ class TestRate:
         assert errors == sorted(errors, reverse=True)
         assert errors[-1] < 3e-7
 
-    @pytest.mark.parametrize("bits", [0, 0.9, 13, -1, float("nan"), float("inf")])
+    @pytest.mark.parametrize("bits", [0, 0.2, 13, -1, float("nan"), float("inf")])
     def test_impossible_rates(self, bits: float) -> None:
         with pytest.raises(latq.ParameterError):
             latq.encode(gaussian(64, 64), bits)

@@ -394,7 +394,7 @@ def test_entropy_options(dtype: Any, centre: bool) -> None:
 @pytest.mark.parametrize("bits", [1.5, 3, 5.2, 8])
 def test_scalar(coding: str, bits: float) -> None:
     for i, (n, m) in enumerate(((17, 120), (50, 31), (1023, 7), (40000, 1))):
-        options = {"rotation": ("hadamard", None)[i % 2], "centre": i > 1, "rho": i / 3}
+        options = {"rotation": ("hadamard", "auto")[i % 2], "centre": i > 1, "rho": i / 3}
         check(matrix((n, m), FLOATS[i]), min(8, bits + 60 / n), "scalar", "scalar", coding=coding, **options)
 
 
@@ -464,7 +464,7 @@ def test_scalar_models(shift: int) -> None:
     change = with_codec(levels=[int(v) for v in levels.integers], shift=shift)
 
     def with_sections(one: bytes, other: bytes) -> bytes:
-        return crafted(data, change, lambda p: p[:4] + struct.pack("<I", len(one)) + p[8:10] + one + other)
+        return crafted(data, change, lambda p: p[:8] + struct.pack("<I", len(one)) + p[12:14] + one + other)
 
     decoded = check_accepted(with_sections(first, second))
     assert np.argsort(decoded[:, 0], kind="stable").tolist() == np.argsort(integers, kind="stable").tolist()

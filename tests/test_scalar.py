@@ -237,7 +237,7 @@ class TestPair:
 class TestOptions:
     def test_no_rotation_unless_asked_for(self) -> None:
         x = gaussian(300, 40)
-        for given, chosen in ((None, "none"), ("none", "none"), ("hadamard", "hadamard")):
+        for given, chosen in (("auto", "none"), ("none", "none"), ("hadamard", "hadamard")):
             tensor = latq.open(latq.encode(x, 5, codec="scalar", rotation=given))["data"]  # type: ignore[arg-type]
             assert tensor.codec.rotation == chosen  # type: ignore[union-attr]
         assert latq.open(latq.encode(x, 5))["data"].codec.rotation == "hadamard"  # type: ignore[union-attr]

@@ -137,7 +137,6 @@ def _rate(costs: npt.NDArray[np.int64]) -> float | None:
 
 def _fit_density(sample: Sample, points: I32, step: float, density: Density | None) -> Density:
     """The density of width 0: of all points, or where classes differ, of all blocks blown up to that width."""
-    shift = _shift_for(step)
     if any(sample.widths):
         # Class 0 is the widest.
         wide = replace(density, shifts=density.shifts[:1], widths=density.widths[:1]) if density else None

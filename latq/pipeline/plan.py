@@ -131,11 +131,11 @@ class Layout:
         np.add.at(counts, self.classes.of(np.array(list(sizes))), list(sizes.values()))
         return rans.size_bound(counts, rans.normalize(counts))
 
-    def room(self, codec: MatrixCodec | None = None) -> int:
-        """Bytes that are left for the codes of all chunks, if ``codec`` is what the metadata have to say."""
+    def room(self, codec: MatrixCodec | int = TYPICAL_CODEC_BYTES) -> int:
+        """Bytes that are left for the codes of all chunks beside ``codec`` in the metadata, or so many bytes of it."""
         allowed = int(self.bits * self.entries) // 8
         container = self.metadata_bytes + sum(container_overhead(63) for _ in self.tiles)
-        container += len(dump_canonical(msgspec.to_builtins(codec))) if codec else TYPICAL_CODEC_BYTES
+        container += codec if isinstance(codec, int) else len(dump_canonical(msgspec.to_builtins(codec)))
         return allowed - sum(self.side) - min(container, int(allowed * MAX_CONTAINER_SHARE))
 
     def shares(self, cost: Callable[[int, float, float], float]) -> list[float]:

@@ -24,11 +24,13 @@ LARGEST = float(np.finfo(np.float32).max)
 FINEST_NARROW = 2.0**-12
 FINEST_WIDE = 2.0**-20
 # Rates of entropy coding: below, nearly every entry is 0 and steps are coarse; above, the levels are too many to list.
-ENTROPY_RATES = (1.0, 8.0)
+RATES: dict[Coding, tuple[float, float]] = {"fixed": (1.1, 12.0), "entropy": (1.0, 8.0)}
 # A level takes about 50 bits of the metadata: no more of them are listed than entries can bear.
 ENTRIES_PER_LEVEL, FEW_LEVELS = 64, 64
 # Levels and frequency tables are charged to the rate up to this share: a tiny tensor could pay nothing else.
 MAX_TABLE_SHARE = 0.5
+# Members of the codec other than the levels, as JSON text.
+CODEC_BYTES = 200
 # Cells of a histogram of all entries.
 ENTRIES_PER_CELL, MIN_CELLS, MAX_CELLS_LOG2 = 64, 128, 14
 # The mean weight of an entry in a histogram: whole numbers, whose sums stay exact for 2^33 entries.
@@ -39,10 +41,10 @@ def check_options(coding: Coding, bits: float, error: float | None, rho: float |
     """ParameterError unless codec scalar can serve what was asked for."""
     if error is not None:
         raise ParameterError("--error needs --codec e8; give codec scalar a rate with --bits")
-    if coding == "entropy" and not ENTROPY_RATES[0] <= bits <= ENTROPY_RATES[1]:
-        low, high = ENTROPY_RATES
+    low, high = RATES[coding]
+    if not low <= bits <= high:
         raise ParameterError(
-            f"{bits:g} bits per entry is out of range for entropy-coded scalars; use {low:g} to {high:g}"
+            f"{bits:g} bits per entry is out of range for scalars with {coding} coding; use {low:g} to {high:g}"
         )
     if rho is not None and paired:
         raise ParameterError("--rho and --pair exclude each other; give one")
@@ -89,7 +91,7 @@ def fit(view: MatrixView, layout: Layout, energies: F64) -> Profile:
 
 def plan_fixed(layout: Layout, profile: Profile) -> Plan | None:
     """The greatest number of levels whose file has the rate; None when even two do not fit."""
-    room, finest = layout.room(), _finest(layout)
+    room, finest = layout.room(CODEC_BYTES), _finest(layout)
     for count in reversed(NESTING_RATIOS):
         size = sum(scalar.fixed_size(tile.entries, count) for tile in layout.tiles)
         if size > room:
@@ -126,7 +128,7 @@ def plan_entropy(layout: Layout, profile: Profile, sampler: Sampler) -> Plan | N
 
 def _spare(layout: Layout, levels: Levels) -> int:
     """Bytes left for the entries themselves."""
-    room = layout.room()
+    room = layout.room(CODEC_BYTES)
     fixed = sum(scalar.overhead(tile.entries, levels.alphabet) for tile in layout.tiles)
     return room - min(fixed + _text_bytes(levels), int(room * MAX_TABLE_SHARE))
 

@@ -27,7 +27,7 @@ def sample(x: F32, widths: tuple[int, ...] = (0,)) -> Sample:
     """A Gaussian sample, as many blocks in each class."""
     classes = np.arange(x.size // 8) % len(widths)
     blocks = e8_entropy.blocks_of(x) * (2.0 ** (-np.array(widths, np.float32) / 8))[classes]
-    return Sample(blocks.astype(np.float32), classes, widths, (1.0,) * len(widths))
+    return Sample(blocks.astype(np.float32), classes, np.zeros(classes.size, np.bool_), widths, (1.0,) * len(widths))
 
 
 def encoded(x: F32, bits: float, **options: Any) -> tuple[bytes, F32]:

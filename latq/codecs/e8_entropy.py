@@ -48,9 +48,11 @@ def lanes_for(blocks: int) -> int:
 
 
 def block_classes(vector_classes: npt.NDArray[np.integer], length: int) -> Classes:
-    """Class of each block (N,) of a stream of vectors of ``length`` entries: that of its first entry's vector."""
-    blocks = -(-vector_classes.size * length // BLOCK)
-    return vector_classes[np.arange(blocks) * BLOCK // length].astype(np.intp)
+    """Class of each block (N,) of a stream of vectors of ``length`` entries: the lowest of those with entries in it."""
+    first = np.arange(-(-vector_classes.size * length // BLOCK)) * BLOCK
+    entries = np.minimum(first[:, None] + np.arange(BLOCK), vector_classes.size * length - 1)
+    lowest: Classes = vector_classes[entries // length].min(axis=1).astype(np.intp)
+    return lowest
 
 
 def blocks_of(x: F32) -> F32:
@@ -118,14 +120,13 @@ def within_budget(x: F32, classes: Classes, density: Density, step: float, budge
     The step is adjusted until they do. Data that no step of this density brings below the budget is coded at the
     smallest size found.
     """
-    chosen, rank = np.zeros(x.shape, np.int32), -math.inf
+    chosen, best = np.zeros(x.shape, np.int32), -math.inf
     finer, coarser = None, None
     for _ in range(MAX_TRIALS):
         points = quantize(x, classes, step, density)
         excess = 8 * (size_of(points, density, classes) - budget) / x.size
-        # Below the budget the largest is best, above it the smallest.
-        if (new_rank := excess if excess <= 0 else -excess - MAX_EXCESS) > rank:
-            chosen, rank = points, new_rank
+        if rank(excess) > best:
+            chosen, best = points, rank(excess)
         if -TOLERANCE <= excess <= 0:
             break
         aim = excess + TOLERANCE / 2
@@ -137,6 +138,11 @@ def within_budget(x: F32, classes: Classes, density: Density, step: float, budge
         else:
             step *= exp2(max(-1.0, min(1.0, aim)))
     return chosen
+
+
+def rank(excess: float) -> float:
+    """How good it is to exceed a rate by so many bits: below it the most is best, above it the least."""
+    return excess if excess <= 0 else -excess - MAX_EXCESS
 
 
 def integers_of(points: I32, count: int) -> F32:

@@ -14,17 +14,22 @@ from latq.coding.model import REACH, Density
 from latq.kernels import reference as kernels
 from latq.kernels.elementary import exp2, log2
 
-# Blocks from which the rate of a class can be told.
+# Blocks from which the rate of a class can be told, and on which numbers of low bits are tried.
 _ENOUGH = 64
+_TRIAL = 1 << 12
+# Negentropy (bits) from which entries are peaked enough for that.
+_PEAKED = 0.2
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Blocks (8, N) as the codec will see them, their classes (N,); of each class its width and the norm that its
-    vectors were divided by (all equal where every vector was divided by its own)."""
+    """Blocks (8, N) as the codec will see them, their classes (N,), and whether they straddle vectors of ``mixed``
+    classes; of each class its width and the norm that its vectors were divided by (all equal where every vector was
+    divided by its own)."""
 
     blocks: F32
     classes: Classes
+    mixed: npt.NDArray[np.bool_]
     widths: tuple[int, ...]
     norms: tuple[float, ...]
 
@@ -47,7 +52,7 @@ class Sample:
         """Root mean square of the entries, 1 if all are zero."""
         return math.sqrt(self.energy / self.blocks.size) or 1.0
 
-    @property
+    @cached_property
     def negentropy(self) -> float:
         """Bits per entry by which the entries, brought to width 0, are easier to code than Gaussian ones of their
         variance; from a histogram in quarters of a standard deviation."""
@@ -59,11 +64,12 @@ class Sample:
         entropy: float = sum(-count / x.size * log2(count / x.size) for count in counts.tolist()) - 2
         return 2.0470955851 - entropy
 
-    @property
+    @cached_property
     def widened(self) -> F32:
-        """The blocks with all classes blown up to width 0, without those of nothing but zeros."""
+        """The blocks with all classes blown up to width 0, without those of nothing but zeros and those that straddle
+        vectors of different classes."""
         gains = np.array([exp2(width / 8) for width in self.widths], np.float32)
-        shown = self.blocks.any(axis=0) if any(self.widths) else np.ones(self.classes.size, np.bool_)
+        shown = self.blocks.any(axis=0) & ~self.mixed if any(self.widths) else np.ones(self.classes.size, np.bool_)
         return (self.blocks * gains[self.classes])[:, shown] if shown.any() else self.blocks
 
     def distortion(self, points: npt.NDArray[np.integer] | F32) -> float:
@@ -95,7 +101,7 @@ def design_for_rate(sample: Sample, rate: float) -> Design:
     for _ in range(10):
         found = _evaluate(sample, step, density)
         density, excess = found.density, found.rate - rate
-        if best is None or abs(excess) < abs(best.rate - rate):
+        if best is None or e8_entropy.rank(excess) > e8_entropy.rank(best.rate - rate):
             best = found
         if abs(excess) < e8_entropy.TOLERANCE / 2:
             break
@@ -139,15 +145,37 @@ def _fit_density(sample: Sample, points: I32, step: float, density: Density | No
     """The density of width 0: of all points, or where classes differ, of all blocks blown up to that width."""
     if any(sample.widths):
         # Class 0 is the widest.
-        wide = replace(density, shifts=density.shifts[:1], widths=density.widths[:1]) if density else None
         blocks = sample.widened
-        points = e8_entropy.quantize(blocks, np.zeros(blocks.shape[1], np.intp), step, wide)
-    values = points >> (shift + 1) if shift else points
+        points = e8_entropy.quantize(blocks, _zeros(blocks), step, _widest(density) if density else None)
+    shifts = [_shift_for(step * exp2(width / 8)) for width in sample.widths]
+    # Low bits are for entries that are about as large as their class: many small ones are better off without.
+    fewer = range(max(shifts) + 1) if sample.negentropy > _PEAKED else (0,)
+    fits = [_fit_points(points, sample.widths, [max(s - less, 0) for s in shifts]) for less in fewer]
+    if len(fits) == 1:
+        return fits[0]
+    some = slice(None, None, -(-points.shape[1] // _TRIAL))
+    return min(
+        fits, key=lambda fit: int(e8_entropy.bit_cost(points[:, some], _widest(fit), _zeros(points[:, some])).sum())
+    )
+
+
+def _fit_points(points: I32, widths: tuple[int, ...], shifts: list[int]) -> Density:
+    """The density of points of class 0, for classes of these widths and shifts."""
+    shift = shifts[0]
+    values = (points >> (shift + 1) if shift else points).reshape(-1)
     reach = min(REACH, max(2, int(np.abs(values).max(initial=0)) + 1))
-    counts = np.bincount((values + reach).clip(0, 2 * reach).reshape(-1), minlength=2 * reach + 1).astype(np.int64)
+    inside = values[np.abs(values) <= reach]
+    counts = np.bincount(inside + reach, minlength=2 * reach + 1).astype(np.int64)
     odd = int((points[0] & 1).sum())
-    shifts = tuple(_shift_for(step * exp2(width / 8)) for width in sample.widths)
-    return Density.fit(counts, shift, (points.shape[1] - odd, odd)).with_classes(sample.widths, shifts)
+    return Density.fit(counts, shift, (points.shape[1] - odd, odd)).with_classes(widths, tuple(shifts))
+
+
+def _widest(density: Density) -> Density:
+    return replace(density, shifts=density.shifts[:1], widths=density.widths[:1])
+
+
+def _zeros(blocks: I32 | F32) -> Classes:
+    return np.zeros(blocks.shape[1], np.intp)
 
 
 def _shift_for(step: float) -> int:

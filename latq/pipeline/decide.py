@@ -31,7 +31,7 @@ from latq.pipeline.plan import (
 )
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
-from latq.transforms.sizes import Precision, choose_classes, sizes_of
+from latq.transforms.sizes import MAX_CLASSES, Precision, choose_classes, sizes_of
 
 CodecName = Literal["e8", "scalar", "raw"]
 
@@ -278,15 +278,24 @@ class _Sampler:
             self._parts.append(x[:: -(-tile.vectors // vectors)].copy())
 
     def __call__(self, layout: Layout) -> Sample:
-        blocks, classes = [], []
+        blocks, classes, mixed = [], [], []
         for x in self._parts:
             parts, rotated = prepare(x, layout.codec, layout.classes)
             stream = stream_of(rotated, layout.codec)
             stride = -(-stream.size * len(self._parts) // SAMPLE_ENTRIES)
             blocks.append(e8_entropy.blocks_of(stream)[:, ::stride])
-            classes.append(e8_entropy.block_classes(parts.classes, stream.size // len(x))[::stride])
+            lowest = e8_entropy.block_classes(parts.classes, stream.size // len(x))
+            classes.append(lowest[::stride])
+            highest = MAX_CLASSES - e8_entropy.block_classes(MAX_CLASSES - parts.classes, stream.size // len(x))
+            mixed.append((lowest != highest)[::stride])
         norms = layout.classes.divisors(0) if layout.classes else np.ones(1)
-        return Sample(np.concatenate(blocks, axis=1), np.concatenate(classes), layout.widths, tuple(norms.tolist()))
+        return Sample(
+            np.concatenate(blocks, axis=1),
+            np.concatenate(classes),
+            np.concatenate(mixed),
+            layout.widths,
+            tuple(norms.tolist()),
+        )
 
 
 @dataclass(frozen=True)

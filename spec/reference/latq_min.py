@@ -190,13 +190,14 @@ def e8_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtyp
         need(head["class_len"] == 0, "class section")
     if codec["classes"]:
         scales = scales[classes]
-    first, second, of_block = payload[begin:middle], payload[middle:], np.arange(0, shape[0] * kept, 8) // kept
+    first, second = payload[begin:middle], payload[middle:]
+    of_entry = np.pad(np.repeat(classes, kept), (0, -shape[0] * kept % 8), mode="edge").reshape(-1, 8)
     if codec["codec"] == "scalar":
         integers = level_integers(first, second, codec, shape[0] * kept)
     elif codec["coding"] == "fixed":
-        integers = fixed_integers(first, second, codec, len(of_block))
+        integers = fixed_integers(first, second, codec, len(of_entry))
     else:
-        integers = entropy_integers(first, second, codec, classes[of_block].tolist())
+        integers = entropy_integers(first, second, codec, of_entry.min(1).tolist())
     z = np.zeros(shape, np.float32)
     z[:, :kept] = integers.reshape(-1)[: shape[0] * kept].reshape(shape[0], kept)
     if codec["rotation"] == "hadamard":  # 4.3

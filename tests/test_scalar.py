@@ -147,7 +147,7 @@ class TestConstant:
 
 
 class TestRates:
-    @pytest.mark.parametrize(("bits", "lost"), [(1, 0.26), (3.3, 0.28), (8, 0.34)])
+    @pytest.mark.parametrize(("bits", "lost"), [(1, 0.265), (3.3, 0.285), (8, 0.34)])
     def test_entropy_coding_meets_any_rate_from_below(self, bits: float, lost: float) -> None:
         x = gaussian(2048, 256)
         data = latq.encode(x, bits, codec="scalar", coding="entropy")
@@ -208,7 +208,7 @@ class TestPair:
         """Rows that are large in both matrices are what the product is made of."""
         size = np.exp(0.7 * gaussian(1024, 1, seed=3))
         a, b = size * gaussian(1024, 100, seed=1), size * gaussian(1024, 80, seed=2)
-        for coding, bits, gain in (("fixed", 5, 5), ("entropy", 3, 1.1)):
+        for coding, bits, gain in (("fixed", 5, 5), ("entropy", 3, 1.08)):
             plain = product_error(a, b, bits=bits, coding=coding)
             assert product_error(a, b, bits=bits, coding=coding, paired=True) < plain / gain
 
@@ -344,10 +344,10 @@ class TestCommand:
             assert call(*command)[0] == 0
         decoded = load_file(back)["x"]
         assert (decoded.dtype, decoded.shape) == (x.dtype, x.shape)
-        assert distortion(x, decoded) < 0.002
+        assert distortion(x, decoded) < 0.003
         with latq.open(out) as file:
             assert (file["x"].decode() == decoded).all()
-            assert file["x"].codec.label == ("scalar entropy" if coding == "entropy" else "scalar K=40")
+            assert file["x"].codec.label == ("scalar entropy" if coding == "entropy" else "scalar K=32")
             accuracy = accuracy_of(file["x"])
             assert accuracy is not None
             assert accuracy.decode_error == pytest.approx(distortion(x, decoded), rel=0.02)

@@ -214,16 +214,17 @@ def _best_plan(
         rotated = replace(layout, rotation=rotation)
         if wanted is not None:
             return plan_error(rotated, sampler, *wanted)
-        return (plan_fixed if options.coding == "fixed" else plan_entropy)(rotated, sampler)
+        if options.coding == "fixed":
+            return plan_fixed(rotated, sampler if compare else None)
+        return plan_entropy(rotated, sampler)
 
     if options.rotation != "auto":
+        compare = False
         return plan(options.rotation)
+    compare = sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
     best = plan("hadamard")
-    if best is not None and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN:
-        other = plan("none")
-        if other is not None and other.bits_lost < best.bits_lost - ROTATION_GAIN:
-            return other
-    return best
+    other = plan("none") if best and compare else None
+    return other if best and other and other.bits_lost < best.bits_lost - ROTATION_GAIN else best
 
 
 def _wanted_error(found: "_Scan", centre: bool, dtype: str, place: str, options: EncodeOptions) -> tuple[float, float]:

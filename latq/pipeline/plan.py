@@ -169,8 +169,11 @@ class Plan:
     bits_lost: float = 0.0
 
 
-def plan_fixed(layout: Layout, sampler: Sampler) -> Plan | None:
-    """The nesting ratio and scale set that promise the least error; None when even the smallest ones do not fit."""
+def plan_fixed(layout: Layout, sampler: Sampler | None) -> Plan | None:
+    """The nesting ratio and scale set that promise the least error; None when even the smallest ones do not fit.
+
+    Only with a ``sampler`` is it foreseen how well the plan does.
+    """
     for option in sorted(_fixed_options(layout), key=lambda option: option.error):
         kept = replace(layout, kept=option.kept)
         q, scales = option.q, option.table.scales
@@ -210,8 +213,10 @@ def _fixed_options(layout: Layout) -> Iterator[_FixedOption]:
                         yield _FixedOption(error, q, table, max(1, int(KEPT_ALL * share)))
 
 
-def _fixed_plan(layout: Layout, codec: E8Codec, digits: list[int], index: list[int], sampler: Sampler) -> Plan:
+def _fixed_plan(layout: Layout, codec: E8Codec, digits: list[int], index: list[int], sampler: Sampler | None) -> Plan:
     budgets = [sum(parts) for parts in zip(layout.side, digits, index, strict=True)]
+    if sampler is None:
+        return Plan(codec, layout.classes, tuple(map(Goal, budgets)), sum(budgets))
     sample = sampler(layout)
     sample_budget = sum(index) * sample.blocks.size // sum(layout.coded)
     *_, integers = e8.encode(e8_entropy.stream_of(sample.blocks), codec.parameters, sample_budget)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from latq.codecs import e8_design
 from latq.coding import packing, rans
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
+from latq import kernels
 
 BLOCK = 8
 MAX_SCALES = 16

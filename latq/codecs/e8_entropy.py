@@ -15,7 +15,7 @@ import numpy.typing as npt
 from latq.coding import rans
 from latq.coding.model import EVEN, FIRST, LAST, Density
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
+from latq import kernels
 from latq.kernels.elementary import exp2
 
 BLOCK = 8

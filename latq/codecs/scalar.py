@@ -14,7 +14,7 @@ from latq.codecs import scalar_design
 from latq.codecs.scalar_design import Profile
 from latq.coding import packing, rans
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
+from latq import kernels
 
 MAX_LEVELS = scalar_design.MAX_LEVELS
 MAX_LEVEL = scalar_design.MAX_LEVEL

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
+from latq import kernels
 
 MAX_Q = 4096
 # radix: (digits per word, bits per word)

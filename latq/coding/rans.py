@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
+from latq import kernels
 
 PRECISION = 12
 TOTAL = 1 << PRECISION

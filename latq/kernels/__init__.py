@@ -1,0 +1,82 @@
+"""Kernels: defined in NumPy (:mod:`reference`), run natively where the extension is built.
+
+``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
+"""
+
+import os
+
+from latq.kernels.reference import (
+    RANS_LOW,
+    RansReader,
+    RansTables,
+    add8,
+    codeword,
+    coset_points,
+    from_digits,
+    join_digits,
+    nearest_point,
+    pack_bits,
+    quantize,
+    rans_encode,
+    representative,
+    signs,
+    split_digits,
+    to_digits,
+    tree_sum,
+    unpack_bits,
+)
+
+__all__ = [
+    "IMPLEMENTATION",
+    "RANS_LOW",
+    "RansReader",
+    "RansTables",
+    "add8",
+    "codeword",
+    "coset_points",
+    "from_digits",
+    "fwht",
+    "join_digits",
+    "nearest_point",
+    "pack_bits",
+    "quantize",
+    "rans_encode",
+    "representative",
+    "rotate",
+    "signs",
+    "split_digits",
+    "to_digits",
+    "tree_sum",
+    "unpack_bits",
+    "unrotate",
+]
+
+
+def _wants_native() -> bool:
+    """Whether the native kernels are to be used; ImportError when they are asked for and not there."""
+    wanted = os.environ.get("LATQ_KERNELS", "")
+    if wanted not in ("", "native", "reference"):
+        raise ImportError(f"LATQ_KERNELS is {wanted!r}; use native or reference")
+    if wanted == "reference":
+        return False
+    try:
+        import latq.kernels._core  # noqa: F401
+    except ImportError as error:
+        if wanted == "native":
+            raise ImportError(
+                "LATQ_KERNELS=native, but latq was installed without its native kernels: install a C++20 compiler "
+                f"(GCC 12 or Clang 15, or later), then install latq again ({error})"
+            ) from None
+        return False
+    return True
+
+
+if _wants_native():
+    from latq.kernels import compiled
+    from latq.kernels.compiled import fwht, rotate, unrotate
+
+    IMPLEMENTATION = f"native {compiled.instruction_set()}"
+else:
+    from latq.kernels.reference import fwht, rotate, unrotate
+
+    IMPLEMENTATION = "reference"

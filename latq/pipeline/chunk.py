@@ -18,7 +18,7 @@ import numpy.typing as npt
 from latq.codecs import e8, e8_entropy, scalar
 from latq.coding import rans
 from latq.errors import CorruptError, ParameterError
-from latq.kernels.reference import tree_sum
+from latq.kernels import tree_sum
 from latq.pipeline.metadata import (
     E8Codec,
     E8EntropyCodec,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from latq.codecs import e8_entropy, scalar_design
 from latq.codecs.e8_entropy_design import Sample
 from latq.errors import InputError, ParameterError
-from latq.kernels.reference import tree_sum
+from latq.kernels import tree_sum
 from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import prepare, stream_of
 from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, Tile, Tiling, matrix_shape

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import reference as kernels
+from latq import kernels
 from latq.transforms.sizes import EIGHTHS, SizeClasses, sizes_of
 
 F32 = npt.NDArray[np.float32]

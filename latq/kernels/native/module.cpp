@@ -1,0 +1,103 @@
+// Python module latq.kernels._core: checks sizes, releases the GIL, calls the kernels of the chosen instruction set.
+// Arrays that a kernel fills are allocated by the caller, latq/kernels/compiled.py.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace nb = nanobind;
+
+namespace latq {
+namespace baseline {
+extern const Kernels kernels;
+}
+#if defined(LATQ_X86)
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+template <class T, size_t DIMS>
+using Array = nb::ndarray<T, nb::ndim<DIMS>, nb::c_contig, nb::device::cpu>;
+
+// Those that this processor runs, best last.
+std::vector<const Kernels*> available() {
+    std::vector<const Kernels*> found{&baseline::kernels};
+#if defined(LATQ_X86)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
+        found.push_back(&avx2::kernels);
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+            found.push_back(&avx512::kernels);
+    }
+#endif
+    return found;
+}
+
+const Kernels* active = available().back();
+
+std::vector<std::string> names() {
+    std::vector<std::string> found;
+    for (const Kernels* kernels : available()) found.emplace_back(kernels->name);
+    return found;
+}
+
+void use(const std::string& name) {
+    for (const Kernels* kernels : available())
+        if (name == kernels->name) {
+            active = kernels;
+            return;
+        }
+    throw std::invalid_argument("this processor or build has no instruction set " + name);
+}
+
+void require(bool held, const char* what) {
+    if (!held) throw std::invalid_argument(what);
+}
+
+bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
+
+size_t window_of(size_t n) {
+    size_t window = 1;
+    while (2 * window <= n) window *= 2;
+    return window;
+}
+
+void fwht(Array<float, 2> x) {
+    require(is_power_of_two(x.shape(1)), "fwht: the length is not a power of two");
+    nb::gil_scoped_release unlocked;
+    active->fwht(x.data(), x.shape(0), x.shape(1));
+}
+
+template <auto KERNEL>
+void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint32_t, 2> signs) {
+    const size_t rows = x.shape(0), n = x.shape(1), window = window_of(n);
+    require(n >= 1 && y.shape(0) == rows && y.shape(1) == n, "rotation: shapes differ");
+    require(signs.shape(0) == (window == n ? 1u : 4u) && signs.shape(1) == window, "rotation: wrong number of signs");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(x.data(), y.data(), rows, n, signs.data());
+}
+
+}  // namespace
+}  // namespace latq
+
+NB_MODULE(_core, m) {
+    using namespace latq;
+    m.def("available", &names);
+    m.def("use", &use);
+    m.def("active", [] { return std::string(active->name); });
+    m.def("fwht", &fwht, nb::arg().noconvert());
+    m.def("rotate", &turn<&Kernels::rotate>, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert());
+    m.def("unrotate", &turn<&Kernels::unrotate>, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert());
+}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.codecs import e8_design
 from latq.coding import packing, rans
 from latq.errors import CorruptError
-from latq import kernels
 
 BLOCK = 8
 MAX_SCALES = 16

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.coding import rans
 from latq.coding.model import EVEN, FIRST, LAST, Density
 from latq.errors import CorruptError
-from latq import kernels
 from latq.kernels.elementary import exp2
 
 BLOCK = 8

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from latq.coding import rans
 from latq import kernels
+from latq.coding import rans
 
 # Finer than for scale indices: the floor of 1 under rare values costs 0.003 bits per entry at 12 bits.
 PRECISION = 14

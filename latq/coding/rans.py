@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from latq.errors import CorruptError
 from latq import kernels
+from latq.errors import CorruptError
 
 PRECISION = 12
 TOTAL = 1 << PRECISION

@@ -11,7 +11,8 @@ from latq import kernels
 from latq.codecs import e8_entropy
 from latq.codecs.e8_entropy import F32, I32, Classes
 from latq.coding import rans
-from latq.coding.model import REACH, Density
+from latq.coding.model import Density
+from latq.kernels import REACH
 from latq.kernels.elementary import exp2, log2
 
 # Blocks from which the rate of a class can be told.

@@ -12,7 +12,7 @@ PRECISION = 12
 TOTAL = 1 << PRECISION
 MAX_LANES = 32
 SYMBOLS_PER_LANE = 512
-COST_UNIT = 1 << 16
+COST_UNIT = kernels.COST_UNIT
 
 Frequencies = npt.NDArray[np.uint32]
 

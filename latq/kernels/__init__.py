@@ -1,10 +1,11 @@
-"""Kernels: defined in NumPy (:mod:`reference`), run natively where the extension is built.
+"""Kernels: defined in NumPy (:mod:`reference`, :mod:`points`), run natively where the extension is built.
 
 ``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
 """
 
 import os
 
+from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, PointModel
 from latq.kernels.reference import (
     RANS_LOW,
     RansReader,
@@ -27,18 +28,27 @@ from latq.kernels.reference import (
 )
 
 __all__ = [
+    "BLOCK",
+    "COST_UNIT",
     "IMPLEMENTATION",
     "RANS_LOW",
+    "REACH",
+    "Classes",
+    "PointModel",
     "RansReader",
     "RansTables",
     "add8",
+    "choose_points",
     "codeword",
     "coset_points",
+    "decode_points",
+    "encode_points",
     "from_digits",
     "fwht",
     "join_digits",
     "nearest_point",
     "pack_bits",
+    "point_costs",
     "quantize",
     "rans_encode",
     "representative",
@@ -74,9 +84,11 @@ def _wants_native() -> bool:
 if _wants_native():
     from latq.kernels import compiled
     from latq.kernels.compiled import fwht, rotate, unrotate
+    from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
+    from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
     from latq.kernels.reference import fwht, rotate, unrotate
 
     IMPLEMENTATION = "reference"

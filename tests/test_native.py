@@ -12,14 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latq import kernels
-from latq.kernels import reference
+from latq.codecs import e8_entropy
+from latq.coding.model import Density
+from latq.kernels import points, reference
+from latq.kernels.points import PointModel
 
 if kernels.IMPLEMENTATION == "reference":
     pytest.skip("latq has no native kernels here", allow_module_level=True)
 
-from latq.kernels import compiled
+from latq.kernels import _core, compiled
 
 F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
 LENGTHS = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 50, 64, 100, 128, 256, 512, 1016, 1023, 1024, 1025, 2040, 4096, 11008)
 
 
@@ -62,6 +66,95 @@ class TestRotation:
         before = x.copy()
         assert same(compiled.rotate(x, 3), reference.rotate(x, 3))
         assert same(x, before)
+
+
+def test_constants_agree() -> None:
+    assert _core.SLICE == points.SLICE
+
+
+def model_of(shifts: tuple[int, ...], spread: float) -> PointModel:
+    """A model whose classes have these shifts, wide enough for values of about ``spread``."""
+    x = np.arange(-100, 101)
+    counts = (1e6 * np.exp(-(x**2) / (2 * spread**2))).astype(np.int64)
+    density = Density.fit(counts, shifts[0], (3, 4))
+    return density.with_classes(tuple(8 * k for k in range(len(shifts))), shifts).tables
+
+
+def lattice_points(seed: int, blocks: int, spread: float) -> I32:
+    """Points (8, N) of E8, a few of them far out."""
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal((8, blocks)) * spread * np.where(rng.random(blocks) < 0.03, 1e4, 1)
+    return reference.nearest_point(y.astype(np.float32))
+
+
+class TestPoints:
+    @given(
+        shifts=st.sampled_from([(0,), (3,), (0, 0), (2, 1, 0, 0), (16, 5)]),
+        spread=st.sampled_from([0.5, 3.0, 20.0]),
+        blocks=st.one_of(st.integers(1, 70), st.integers(2040, 2200), st.just(points.SLICE + 77)),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_cost_encode_decode(self, shifts: tuple[int, ...], spread: float, blocks: int, seed: int) -> None:
+        model = model_of(shifts, spread)
+        classes = np.random.default_rng(seed).integers(0, len(shifts), blocks)
+        found = lattice_points(seed, blocks, spread)
+        found <<= model.shifts[classes]
+        lanes = e8_entropy.lanes_for(blocks)
+        costs = points.point_costs(found, classes, model)
+        stream, rest = points.encode_points(found, classes, model, lanes)
+        assert same(compiled.point_costs(found, classes, model), costs)
+        assert compiled.encode_points(found, classes, model, lanes) == (stream, rest)
+        decoded = points.decode_points(stream, rest, classes, model, lanes)
+        again = compiled.decode_points(stream, rest, classes, model, lanes)
+        assert decoded is not None
+        assert again is not None
+        assert same(again, decoded)
+        assert (decoded == found.astype(np.float32)).all()
+
+    @given(
+        step=st.sampled_from([4.0, 0.7, 0.05, 2.0**-10]),
+        blocks=st.one_of(st.integers(1, 70), st.just(points.SLICE), st.just(points.SLICE + 77)),
+        classes=st.integers(1, 3),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_choice(self, step: float, blocks: int, classes: int, seed: int) -> None:
+        model = model_of((0, 2, 3)[:classes], 6.0)
+        of = np.random.default_rng(seed).integers(0, classes, blocks)
+        x = numbers(2 * seed, 8, blocks)
+        for used in (model, None):
+            expected, cost = points.choose_points(x, of, np.float32(step), used)
+            found, also = compiled.choose_points(x, of, np.float32(step), used)
+            assert same(found, expected)
+            assert also == cost
+
+    def test_all_zero(self) -> None:
+        x, classes = np.zeros((8, 100), np.float32), np.zeros(100, np.intp)
+        expected, cost = points.choose_points(x, classes, np.float32(1), model_of((0,), 2.0))
+        assert not expected.any()
+        assert compiled.choose_points(x, classes, np.float32(1), model_of((0,), 2.0))[1] == cost
+
+    @given(cut=st.integers(0, 2000), flip=st.integers(0, 10**6))
+    @settings(max_examples=60, deadline=None)
+    def test_damage_is_noticed_alike(self, cut: int, flip: int) -> None:
+        model, classes = model_of((0, 2), 3.0), np.arange(2500) % 2
+        stream, rest = points.encode_points(lattice_points(1, 2500, 3.0), classes, model, 32)
+        damaged = bytearray(stream[: len(stream) - cut])
+        damaged[flip % len(damaged)] ^= 1 << flip % 8
+        expected = points.decode_points(bytes(damaged), rest, classes, model, 32)
+        found = compiled.decode_points(bytes(damaged), rest, classes, model, 32)
+        assert (found is None) == (expected is None)
+        assert compiled.decode_points(stream, rest[4:], classes, model, 32) is None
+
+    def test_bounds(self) -> None:
+        model, x = model_of((0,), 2.0), np.zeros((8, 40), np.float32)
+        for classes in (np.ones(40, np.intp), np.full(40, -1), np.zeros(39, np.intp)):
+            with pytest.raises(ValueError, match="class"):
+                compiled.choose_points(x, classes, np.float32(1), model)
+        assert compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 1) is None
+        with pytest.raises(ValueError, match="shapes"):
+            compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 3)
 
 
 class TestChoice:

@@ -83,8 +83,15 @@ def _wants_native() -> bool:
 
 if _wants_native():
     from latq.kernels import compiled
-    from latq.kernels.compiled import fwht, rotate, unrotate
-    from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
+    from latq.kernels.compiled import (
+        choose_points,
+        decode_points,
+        encode_points,
+        fwht,
+        point_costs,
+        rotate,
+        unrotate,
+    )
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:

@@ -1,5 +1,7 @@
 // Compiled once per instruction set, into the namespace LATQ_TARGET.
 #include "kernels.hpp"
+#include "points.hpp"
+#include "rans.hpp"
 #include "rotation.hpp"
 
 #define LATQ_NAME_OF(target) #target
@@ -13,6 +15,11 @@ const Kernels kernels = {
     .fwht = fwht,
     .rotate = rotate,
     .unrotate = unrotate,
+    .nearest_points = nearest_points,
+    .choose_points = choose_points,
+    .point_costs = point_costs,
+    .encode_points = encode_points,
+    .decode_points = decode_points,
 };
 
 }  // namespace latq::LATQ_TARGET

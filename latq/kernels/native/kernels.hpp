@@ -17,6 +17,14 @@ struct PointModel {
     size_t classes;
 };
 
+// Blocks that share one price of a bit (points.SLICE), and scratch for the choice in one slice.
+constexpr size_t SLICE = 1 << 13;
+constexpr size_t SCRATCH_SIZE = 100 * SLICE;
+// Words that may be written beyond the end of a stream.
+constexpr size_t WORDS_SLACK = 16;
+
+// Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
+// each block.
 struct Kernels {
     const char* name;
 
@@ -25,6 +33,23 @@ struct Kernels {
     // reference.rotate and unrotate of each row of x into y. Signs are masks (0 or 2^31) per stage, (4, window).
     void (*rotate)(const float* x, float* y, size_t rows, size_t n, const uint32_t* signs);
     void (*unrotate)(const float* x, float* y, size_t rows, size_t n, const uint32_t* signs);
+
+    // reference.nearest_point of x * inverse.
+    void (*nearest_points)(const float* x, int32_t* points, size_t blocks, float inverse);
+    // points.choose_points under a model; ``scratch`` is SCRATCH_SIZE bytes, aligned to 64. Returns the cost.
+    int64_t (*choose_points)(const float* x, const int32_t* classes, size_t blocks, float inverse, float gain,
+                             const PointModel& model, int32_t* points, void* scratch);
+    // points.point_costs.
+    void (*point_costs)(const int32_t* points, const int32_t* classes, size_t blocks, const PointModel& model,
+                        int64_t* costs);
+    // points.encode_points; see rans.hpp for the sizes of the outputs.
+    void (*encode_points)(const int32_t* points, const int32_t* classes, size_t blocks, size_t lanes,
+                          const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
+                          size_t found[2]);
+    // points.decode_points of a stream of start states and ``words`` words. False if damaged.
+    bool (*decode_points)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
+                          const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
+                          const PointModel& model, float* points);
 };
 
 }  // namespace latq

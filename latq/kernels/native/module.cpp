@@ -2,16 +2,24 @@
 // Arrays that a kernel fills are allocated by the caller, latq/kernels/compiled.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <bit>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels.hpp"
 
 namespace nb = nanobind;
+
+// Sections are little-endian, and so is every machine that this is for.
+static_assert(std::endian::native == std::endian::little);
 
 namespace latq {
 namespace baseline {
@@ -89,15 +97,128 @@ void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint32_t, 2> s
     (active->*KERNEL)(x.data(), y.data(), rows, n, signs.data());
 }
 
+using Octets = Array<const uint8_t, 1>;
+
+PointModel model_of(Octets slots, Array<const uint32_t, 2> infos, Array<const int32_t, 2> costs,
+                    Array<const int32_t, 1> first, Array<const int32_t, 1> shifts) {
+    const size_t tables = infos.shape(0);
+    // Three more bytes than there are slots: they are read four at a time.
+    require(slots.shape(0) == (tables << 14) + 3, "model: wrong number of slots");
+    require(infos.shape(1) == 256 && costs.shape(0) == tables && costs.shape(1) == 256, "model: wrong tables");
+    require(first.shape(0) == shifts.shape(0), "model: wrong classes");
+    for (size_t c = 0; c < first.shape(0); ++c) {
+        const size_t last = (size_t)first(c) + (shifts(c) ? 0 : 6);
+        require(shifts(c) >= 0 && shifts(c) <= 16 && first(c) >= 0 && last < tables, "model: a class has no tables");
+    }
+    return {slots.data(), infos.data(), costs.data(), first.data(), shifts.data(), first.shape(0)};
+}
+
+void check_classes(const Array<const int32_t, 1>& classes, size_t blocks, const PointModel& model) {
+    require(classes.shape(0) == blocks, "points: one class per block is needed");
+    uint32_t largest = 0;
+    for (size_t b = 0; b < blocks; ++b) largest = std::max(largest, (uint32_t)classes.data()[b]);
+    require(largest < model.classes, "points: a class is out of range");
+}
+
+void nearest_points(Array<const float, 2> x, Array<int32_t, 2> points, float inverse) {
+    const size_t blocks = x.shape(0);
+    require(x.shape(1) == 8 && points.shape(0) == blocks && points.shape(1) == 8, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    active->nearest_points(x.data(), points.data(), blocks, inverse);
+}
+
+int64_t choose_points(Array<const float, 2> x, Array<const int32_t, 1> classes, float inverse, float gain,
+                      const PointModel& model, Array<int32_t, 2> points) {
+    const size_t blocks = x.shape(0);
+    require(x.shape(1) == 8 && points.shape(0) == blocks && points.shape(1) == 8, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    struct alignas(64) Line {
+        char bytes[64];
+    };
+    static thread_local std::unique_ptr<Line[]> scratch(new Line[SCRATCH_SIZE / sizeof(Line)]);
+    return active->choose_points(x.data(), classes.data(), blocks, inverse, gain, model, points.data(), scratch.get());
+}
+
+void point_costs(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, const PointModel& model,
+                 Array<int64_t, 1> costs) {
+    const size_t blocks = points.shape(0);
+    require(points.shape(1) == 8 && costs.shape(0) == blocks, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    active->point_costs(points.data(), classes.data(), blocks, model, costs.data());
+}
+
+bool lanes_are_sound(size_t lanes) { return is_power_of_two(lanes) && lanes <= 32; }
+
+size_t low_size_of(const Array<const int32_t, 1>& classes, const PointModel& model) {
+    size_t size = 0;
+    for (size_t b = 0; b < classes.shape(0); ++b) size += (size_t)model.shifts[classes.data()[b]];
+    return size;
+}
+
+std::pair<size_t, size_t> encode_points(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, size_t lanes,
+                                        const PointModel& model, Array<uint32_t, 1> states, Array<uint16_t, 1> words,
+                                        Array<int32_t, 1> escapes, Array<uint8_t, 1> low) {
+    const size_t blocks = points.shape(0);
+    require(points.shape(1) == 8 && lanes_are_sound(lanes) && states.shape(0) == lanes, "points: shapes differ");
+    require(words.shape(0) >= 8 * blocks + WORDS_SLACK && escapes.shape(0) == 8 * blocks, "points: too little room");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    require(low.shape(0) == low_size_of(classes, model), "points: too little room for low bits");
+    size_t found[2];
+    active->encode_points(points.data(), classes.data(), blocks, lanes, model, states.data(), words.data(),
+                          escapes.data(), low.data(), found);
+    return {found[0], found[1]};
+}
+
+bool decode_points(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
+                   Array<float, 2> points) {
+    const size_t blocks = classes.shape(0), size = stream.shape(0);
+    require(points.shape(0) == blocks && points.shape(1) == 8 && lanes_are_sound(lanes), "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    const size_t low_size = low_size_of(classes, model);
+    require(rest.shape(0) >= low_size && (rest.shape(0) - low_size) % 4 == 0, "points: wrong number of low bits");
+    if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
+    const size_t escapes = (rest.shape(0) - low_size) / 4;
+    return active->decode_points(stream.data(), (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes,
+                                 low_size, classes.data(), blocks, lanes, model, points.data());
+}
+
 }  // namespace
 }  // namespace latq
 
+// A function whose arrays are taken as they are, never as converted copies.
+template <size_t... I, class Function>
+void add(nb::module_& m, const char* name, Function* function, std::index_sequence<I...>) {
+    m.def(name, function, ((void)I, nb::arg().noconvert())...);
+}
+
+template <class Result, class... Arguments>
+void add(nb::module_& m, const char* name, Result (*function)(Arguments...)) {
+    add(m, name, function, std::index_sequence_for<Arguments...>{});
+}
+
 NB_MODULE(_core, m) {
     using namespace latq;
+    m.attr("SLICE") = SLICE;
+    m.attr("WORDS_SLACK") = WORDS_SLACK;
     m.def("available", &names);
     m.def("use", &use);
     m.def("active", [] { return std::string(active->name); });
-    m.def("fwht", &fwht, nb::arg().noconvert());
-    m.def("rotate", &turn<&Kernels::rotate>, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert());
-    m.def("unrotate", &turn<&Kernels::unrotate>, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert());
+    add(m, "fwht", &fwht);
+    add(m, "rotate", &turn<&Kernels::rotate>);
+    add(m, "unrotate", &turn<&Kernels::unrotate>);
+
+    // Keeps the arrays that it points into alive.
+    nb::class_<PointModel>(m, "PointModel");
+    m.def("point_model", &model_of, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(),
+          nb::arg().noconvert(), nb::arg().noconvert(), nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
+          nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>());
+    add(m, "nearest_points", &nearest_points);
+    add(m, "choose_points", &choose_points);
+    add(m, "point_costs", &point_costs);
+    add(m, "encode_points", &encode_points);
+    add(m, "decode_points", &decode_points);
 }

@@ -103,7 +103,7 @@ LATQ_INLINE uint32_t lanes_of(I test) {
 LATQ_INLINE int count_ones(uint32_t bits) { return __builtin_popcount(bits); }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
-// For every subset of 8 lanes: which of the first words goes to each lane, and which lane each word comes from.
+// For every subset of 8 lanes: which of the first words goes to each lane, and which lanes there are, the last first.
 struct Subsets {
     alignas(32) uint32_t expand[256][8];
     alignas(32) uint32_t compress[256][8];
@@ -112,8 +112,10 @@ struct Subsets {
             uint32_t taken = 0;
             for (uint32_t lane = 0; lane < 8; ++lane) {
                 expand[mask][lane] = taken & 7;
-                if (mask >> lane & 1) compress[mask][taken++] = lane;
+                if (mask >> lane & 1) ++taken;
             }
+            for (uint32_t lane = 0; lane < 8; ++lane)
+                if (mask >> lane & 1) compress[mask][--taken] = lane;
         }
     }
 };
@@ -121,7 +123,7 @@ inline constexpr Subsets SUBSETS{};
 #endif
 
 // The next words, one to each lane of ``mask``; W words must be readable.
-LATQ_INLINE U expand_words(const uint16_t* words, uint32_t mask) {
+LATQ_INLINE U expand_words(const uint8_t* words, uint32_t mask) {
 #if defined(__AVX512F__)
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)words));
     return (U)_mm512_maskz_expand_epi32((__mmask16)mask, wide);
@@ -131,23 +133,30 @@ LATQ_INLINE U expand_words(const uint16_t* words, uint32_t mask) {
 #else
     U v{};
     for (size_t i = 0; i < W; ++i)
-        if (mask >> i & 1) v[i] = *words++;
+        if (mask >> i & 1) {
+            uint16_t word;
+            std::memcpy(&word, words, 2);
+            v[i] = word, words += 2;
+        }
     return v;
 #endif
 }
 
-// The low halves of the lanes of ``mask``, in order, to ``words``; W words must be writable.
+// The low halves of the lanes of ``mask``, the last lane first, to ``words``; W words must be writable.
 LATQ_INLINE void compress_words(uint16_t* words, U x, uint32_t mask) {
 #if defined(__AVX512F__)
+    const I first_lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const I order = (count_ones(mask) - 1) - first_lanes;
     const __m512i packed = _mm512_maskz_compress_epi32((__mmask16)mask, (__m512i)x);
-    _mm256_storeu_si256((__m256i*)words, _mm512_cvtepi32_epi16(packed));
+    const __m512i reversed = _mm512_permutexvar_epi32((__m512i)order, packed);
+    _mm256_storeu_si256((__m256i*)words, _mm512_cvtepi32_epi16(reversed));
 #elif defined(__AVX2__)
     const __m256i order = _mm256_load_si256((const __m256i*)SUBSETS.compress[mask]);
     const __m256i packed = _mm256_permutevar8x32_epi32((__m256i)(x & 0xFFFFu), order);
     const __m128i low = _mm256_castsi256_si128(packed), high = _mm256_extracti128_si256(packed, 1);
     _mm_storeu_si128((__m128i*)words, _mm_packus_epi32(low, high));
 #else
-    for (size_t i = 0; i < W; ++i)
+    for (size_t i = W; i-- > 0;)
         if (mask >> i & 1) *words++ = (uint16_t)x[i];
 #endif
 }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from latq import kernels
 from latq.codecs import e8_entropy
 from latq.coding.model import Density
-from latq.kernels import points, reference
+from latq.kernels import points, reference, vectors
 from latq.kernels.points import PointModel
 
 if kernels.IMPLEMENTATION == "reference":
@@ -155,6 +155,39 @@ class TestPoints:
         assert compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 1) is None
         with pytest.raises(ValueError, match="shapes"):
             compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 3)
+
+
+class TestVectors:
+    @given(
+        rows=st.integers(1, 5),
+        n=st.one_of(st.integers(1, 70), st.sampled_from([1023, 1024, 1025, 5000])),
+        kept=st.floats(0.1, 1),
+        dtype=st.sampled_from(["float32", "float64", "float16"]),
+        exponent=st.sampled_from([0, 3, -7, 140, -140, 1001]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_rows(self, rows: int, n: int, kept: float, dtype: str, exponent: int, seed: int) -> None:
+        x = numbers(2 * seed, rows, n).astype(dtype)
+        means, inverses = numbers(seed + 1, rows), numbers(seed + 2, rows).astype(np.float64)
+        assert compiled.peak(x) == vectors.peak(x)
+        assert same(compiled.row_sums(x, exponent), vectors.row_sums(x, exponent))
+        assert same(compiled.row_squares(x, exponent, means), vectors.row_squares(x, exponent, means))
+        u, v = numbers(seed + 3, rows, n), numbers(seed + 4, rows, max(1, int(kept * n)))
+        assert same(compiled.row_dots(u, v), vectors.row_dots(u, v))
+        assert same(compiled.tree_sum(x.astype(np.float64)), reference.tree_sum(x.astype(np.float64)))
+        with np.errstate(over="ignore"):
+            assert same(compiled.divided(x, exponent, means, inverses), vectors.divided(x, exponent, means, inverses))
+            args = inverses, means.astype(np.float64), exponent
+            assert same(compiled.restored(u, *args), vectors.restored(u, *args))
+
+    @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_peak_tells_what_is_not_finite(self, bad: float, dtype: type) -> None:
+        x = np.ones((3, 40), dtype)
+        x[2, 17] = bad
+        assert not np.isfinite(compiled.peak(x))
+        assert compiled.peak(np.empty((0, 5), dtype)) == 0
 
 
 class TestChoice:

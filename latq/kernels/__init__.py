@@ -1,4 +1,4 @@
-"""Kernels: defined in NumPy (:mod:`reference`, :mod:`points`), run natively where the extension is built.
+"""Kernels: defined in NumPy (:mod:`reference`, :mod:`points`, :mod:`vectors`), native where the extension is built.
 
 ``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
 """
@@ -23,7 +23,6 @@ from latq.kernels.reference import (
     signs,
     split_digits,
     to_digits,
-    tree_sum,
     unpack_bits,
 )
 
@@ -42,17 +41,23 @@ __all__ = [
     "codeword",
     "coset_points",
     "decode_points",
+    "divided",
     "encode_points",
     "from_digits",
     "fwht",
     "join_digits",
     "nearest_point",
     "pack_bits",
+    "peak",
     "point_costs",
     "quantize",
     "rans_encode",
     "representative",
+    "restored",
     "rotate",
+    "row_dots",
+    "row_squares",
+    "row_sums",
     "signs",
     "split_digits",
     "to_digits",
@@ -86,16 +91,24 @@ if _wants_native():
     from latq.kernels.compiled import (
         choose_points,
         decode_points,
+        divided,
         encode_points,
         fwht,
+        peak,
         point_costs,
+        restored,
         rotate,
+        row_dots,
+        row_squares,
+        row_sums,
+        tree_sum,
         unrotate,
     )
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
-    from latq.kernels.reference import fwht, rotate, unrotate
+    from latq.kernels.reference import fwht, rotate, tree_sum, unrotate
+    from latq.kernels.vectors import divided, peak, restored, row_dots, row_squares, row_sums
 
     IMPLEMENTATION = "reference"

@@ -10,9 +10,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import _core, reference
+from latq.kernels import _core, reference, vectors
 from latq.kernels.points import BLOCK, COST_UNIT, ESCAPE, ESCAPE_BITS, I64, Classes, PointModel, gain_of
-from latq.kernels.reference import F32, I32
+from latq.kernels.reference import F32, F64, I32
+from latq.kernels.vectors import Floats
 
 U32 = npt.NDArray[np.uint32]
 
@@ -142,3 +143,62 @@ def _pack(model: PointModel) -> _core.PointModel:
     slots = np.take_along_axis(entry.astype(np.uint8), model.rans.symbol_of.astype(np.intp), axis=1)
     padded = np.concatenate([slots.reshape(-1), np.zeros(3, np.uint8)])
     return _core.point_model(padded, infos, costs, _int32(model.first), _int32(model.shifts))
+
+
+# --- vectors ------------------------------------------------------------------------------------------------------
+
+# 2^e is a number for |e| up to this; multiplying by it is then what ldexp does.
+_MAX_EXPONENT = 1000
+
+
+def tree_sum(x: F64) -> F64:
+    sums = np.empty(x.shape[:-1], np.float64)
+    _core.row_sums(np.ascontiguousarray(x).reshape(-1, x.shape[-1]), 1.0, sums.reshape(-1))
+    return sums
+
+
+def peak(x: Floats) -> float:
+    return _core.peak(_floats(x).reshape(1, -1))
+
+
+def row_sums(x: Floats, exponent: int) -> F64:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.row_sums(x, exponent)
+    sums = np.empty(len(x), np.float64)
+    _core.row_sums(_floats(x), 2.0**-exponent, sums)
+    return sums
+
+
+def row_squares(x: Floats, exponent: int, means: F32) -> F64:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.row_squares(x, exponent, means)
+    sums = np.empty(len(x), np.float64)
+    _core.row_squares(_floats(x), 2.0**-exponent, means, sums)
+    return sums
+
+
+def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.divided(x, exponent, means, inverses)
+    out = np.empty(x.shape, np.float32)
+    _core.divided(_floats(x), 2.0**-exponent, means, inverses, out)
+    return out
+
+
+def row_dots(u: F32, v: F32) -> F64:
+    sums = np.empty(len(v), np.float64)
+    _core.row_dots(np.ascontiguousarray(u), np.ascontiguousarray(v), sums)
+    return sums
+
+
+def restored(x: F32, scales: F64, means: F64, exponent: int) -> F32:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.restored(x, scales, means, exponent)
+    out = np.empty(x.shape, np.float32)
+    _core.restored(np.ascontiguousarray(x), scales, means, 2.0**exponent, out)
+    return out
+
+
+def _floats(x: Floats) -> F32 | F64:
+    """float64 as it is, all that fits float32 as that."""
+    return np.ascontiguousarray(x, np.float64) if x.dtype == np.float64 else np.ascontiguousarray(x, np.float32)

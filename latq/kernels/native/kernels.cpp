@@ -3,6 +3,7 @@
 #include "points.hpp"
 #include "rans.hpp"
 #include "rotation.hpp"
+#include "vectors.hpp"
 
 #define LATQ_NAME_OF(target) #target
 #define LATQ_NAME(target) LATQ_NAME_OF(target)
@@ -20,6 +21,10 @@ const Kernels kernels = {
     .point_costs = point_costs,
     .encode_points = encode_points,
     .decode_points = decode_points,
+    .rows32 = {peak<float>, row_sums<float>, row_squares<float>, divided<float>},
+    .rows64 = {peak<double>, row_sums<double>, row_squares<double>, divided<double>},
+    .row_dots = row_dots,
+    .restored = restored,
 };
 
 }  // namespace latq::LATQ_TARGET

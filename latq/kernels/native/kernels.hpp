@@ -23,6 +23,15 @@ constexpr size_t SCRATCH_SIZE = 100 * SLICE;
 // Words that may be written beyond the end of a stream.
 constexpr size_t WORDS_SLACK = 16;
 
+template <class T>
+struct Rows {
+    T (*peak)(const T* x, size_t count);
+    void (*sums)(const T* x, size_t rows, size_t n, double by, double* sums, double* scratch);
+    void (*squares)(const T* x, size_t rows, size_t n, double by, const float* means, double* sums, double* scratch);
+    void (*divided)(const T* x, size_t rows, size_t n, double by, const float* means, const double* inverses,
+                    float* out);
+};
+
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
 // each block.
 struct Kernels {
@@ -50,6 +59,14 @@ struct Kernels {
     bool (*decode_points)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, float* points);
+
+    // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent, ``scratch`` holds n numbers.
+    Rows<float> rows32;
+    Rows<double> rows64;
+    void (*row_dots)(const float* u, const float* v, size_t rows, size_t stride, size_t n, double* sums,
+                     double* scratch);
+    void (*restored)(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
+                     float* out);
 };
 
 }  // namespace latq

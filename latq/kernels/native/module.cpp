@@ -186,6 +186,62 @@ bool decode_points(Octets stream, Octets rest, Array<const int32_t, 1> classes, 
                                  low_size, classes.data(), blocks, lanes, model, points.data());
 }
 
+template <class T>
+const Rows<T>& rows_of() {
+    if constexpr (sizeof(T) == 4) return active->rows32;
+    else return active->rows64;
+}
+
+template <class T>
+double peak(Array<const T, 2> x) {
+    nb::gil_scoped_release unlocked;
+    return rows_of<T>().peak(x.data(), x.size());
+}
+
+template <class T>
+void row_sums(Array<const T, 2> x, double by, Array<double, 1> sums) {
+    require(x.shape(1) >= 1 && sums.shape(0) == x.shape(0), "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    std::unique_ptr<double[]> scratch(new double[x.shape(1)]);
+    rows_of<T>().sums(x.data(), x.shape(0), x.shape(1), by, sums.data(), scratch.get());
+}
+
+template <class T>
+void row_squares(Array<const T, 2> x, double by, Array<const float, 1> means, Array<double, 1> sums) {
+    const size_t rows = x.shape(0);
+    require(x.shape(1) >= 1 && sums.shape(0) == rows && means.shape(0) == rows, "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    std::unique_ptr<double[]> scratch(new double[x.shape(1)]);
+    rows_of<T>().squares(x.data(), rows, x.shape(1), by, means.data(), sums.data(), scratch.get());
+}
+
+template <class T>
+void divided(Array<const T, 2> x, double by, Array<const float, 1> means, Array<const double, 1> inverses,
+             Array<float, 2> out) {
+    const size_t rows = x.shape(0);
+    require(means.shape(0) == rows && inverses.shape(0) == rows, "rows: shapes differ");
+    require(out.shape(0) == rows && out.shape(1) == x.shape(1), "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    rows_of<T>().divided(x.data(), rows, x.shape(1), by, means.data(), inverses.data(), out.data());
+}
+
+void row_dots(Array<const float, 2> u, Array<const float, 2> v, Array<double, 1> sums) {
+    const size_t rows = v.shape(0), n = v.shape(1);
+    require(n >= 1 && u.shape(0) == rows && u.shape(1) >= n && sums.shape(0) == rows, "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    std::unique_ptr<double[]> scratch(new double[n]);
+    active->row_dots(u.data(), v.data(), rows, u.shape(1), n, sums.data(), scratch.get());
+}
+
+void restored(Array<const float, 2> x, Array<const double, 1> scales, Array<const double, 1> means, double by,
+              Array<float, 2> out) {
+    const size_t rows = x.shape(0), n = x.shape(1);
+    require(scales.shape(0) == rows && means.shape(0) == rows, "rows: shapes differ");
+    require(out.shape(0) == rows && out.shape(1) == n, "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    active->restored(x.data(), rows, n, scales.data(), means.data(), by, out.data());
+}
+
 }  // namespace
 }  // namespace latq
 
@@ -221,4 +277,15 @@ NB_MODULE(_core, m) {
     add(m, "point_costs", &point_costs);
     add(m, "encode_points", &encode_points);
     add(m, "decode_points", &decode_points);
+
+    add(m, "peak", &peak<float>);
+    add(m, "peak", &peak<double>);
+    add(m, "row_sums", &row_sums<float>);
+    add(m, "row_sums", &row_sums<double>);
+    add(m, "row_squares", &row_squares<float>);
+    add(m, "row_squares", &row_squares<double>);
+    add(m, "divided", &divided<float>);
+    add(m, "divided", &divided<double>);
+    add(m, "row_dots", &row_dots);
+    add(m, "restored", &restored);
 }

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from latq import kernels
 from latq.codecs import e8_entropy
+from latq.codecs.e8_design import OFFSET
+from latq.coding import rans
 from latq.coding.model import Density
 from latq.kernels import points, reference, vectors
 from latq.kernels.points import PointModel
@@ -35,9 +37,9 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     compiled.use(before)
 
 
-def same(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> bool:
+def same(a: npt.NDArray[np.generic] | None, b: npt.NDArray[np.generic]) -> bool:
     """Equal in dtype, shape and every bit."""
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return a is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def numbers(seed: int, *shape: int) -> F32:
@@ -155,6 +157,50 @@ class TestPoints:
         assert compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 1) is None
         with pytest.raises(ValueError, match="shapes"):
             compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 3)
+
+
+class TestFixed:
+    @given(
+        q=st.sampled_from([2, 3, 4, 5, 7, 10, 12, 14, 16, 24, 56, 1024, 4096]),
+        blocks=st.integers(1, 300),
+        offset=st.sampled_from([(0,) * 8, OFFSET]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_codewords(self, q: int, blocks: int, offset: tuple[int, ...], seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        digits = rng.integers(0, q, (8, blocks)).astype(np.uint16)
+        args = digits, q, np.array(offset, np.int32), rng.integers(1, 256, blocks).astype(np.int32)
+        assert same(compiled.scaled_codewords(*args), reference.scaled_codewords(*args))
+
+    @given(width=st.integers(1, 32), count=st.integers(0, 300), seed=st.integers(0, 99))
+    @settings(deadline=None)
+    def test_bits(self, width: int, count: int, seed: int) -> None:
+        values = np.random.default_rng(seed).integers(0, 1 << width, count).astype(np.uint32)
+        data = reference.pack_bits(values, width)
+        assert compiled.pack_bits(values, width) == data
+        assert same(compiled.unpack_bits(data, width, count), reference.unpack_bits(data, width, count))
+        if count:
+            with pytest.raises(ValueError, match="too few"):
+                compiled.unpack_bits(data[:-1], width, count)
+
+    @given(
+        alphabet=st.sampled_from([1, 2, 8, 200, 255]),
+        count=st.one_of(st.integers(1, 3000), st.just(40_000)),
+        precision=st.sampled_from([12, 14]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_symbols(self, alphabet: int, count: int, precision: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        symbols = (rng.integers(0, alphabet, count) * rng.random(count)).astype(np.uint8)
+        freq = rans.normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64), precision)
+        lanes = rans.lanes_for(count)
+        data = reference.rans_encode_symbols(symbols, freq, lanes)
+        assert compiled.rans_encode_symbols(symbols, freq, lanes) == data
+        assert same(compiled.rans_decode_symbols(data, freq, count, lanes), symbols)
+        for bad in (data[:-2], data + b"\0\0", data[:-1], b""):
+            assert compiled.rans_decode_symbols(bad, freq, count, lanes) is None
 
 
 class TestVectors:

@@ -75,7 +75,7 @@ def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview,
         raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
     digits = packing.unpack(digit_section, params.q, blocks * BLOCK)
-    return _integers(np.ascontiguousarray(digits.reshape(-1, BLOCK).T), index, params)[:count]
+    return _integers(digits.reshape(-1, BLOCK).T, index, params)[:count]
 
 
 def _candidates(blocks: F32, params: E8Params) -> tuple[npt.NDArray[np.uint16], F32]:
@@ -170,10 +170,6 @@ def _index_size(index: npt.NDArray[np.uint8], scales: int) -> int:
 
 def _integers(digits: npt.NDArray[np.uint16], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
     """Codewords times the scale of their block, as a flat stream."""
-    offset = np.array(params.offset, np.int32)
-    scales = np.array(params.scales, np.int32)
-    out = np.empty((digits.shape[1], BLOCK), np.float32)
-    for begin in range(0, digits.shape[1], _SLICE):
-        part = slice(begin, begin + _SLICE)
-        out[part] = (kernels.codeword(digits[:, part], params.q, offset) * scales[index[part]]).T
-    return out.reshape(-1)
+    offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
+    words = kernels.scaled_codewords(digits, params.q, offset, scales[index])
+    return np.ascontiguousarray(words.T).reshape(-1)

@@ -16,14 +16,12 @@ from latq.kernels.reference import (
     from_digits,
     join_digits,
     nearest_point,
-    pack_bits,
     quantize,
     rans_encode,
     representative,
     signs,
     split_digits,
     to_digits,
-    unpack_bits,
 )
 
 __all__ = [
@@ -51,13 +49,16 @@ __all__ = [
     "peak",
     "point_costs",
     "quantize",
+    "rans_decode_symbols",
     "rans_encode",
+    "rans_encode_symbols",
     "representative",
     "restored",
     "rotate",
     "row_dots",
     "row_squares",
     "row_sums",
+    "scaled_codewords",
     "signs",
     "split_digits",
     "to_digits",
@@ -94,21 +95,36 @@ if _wants_native():
         divided,
         encode_points,
         fwht,
+        pack_bits,
         peak,
         point_costs,
+        rans_decode_symbols,
+        rans_encode_symbols,
         restored,
         rotate,
         row_dots,
         row_squares,
         row_sums,
+        scaled_codewords,
         tree_sum,
+        unpack_bits,
         unrotate,
     )
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
-    from latq.kernels.reference import fwht, rotate, tree_sum, unrotate
+    from latq.kernels.reference import (
+        fwht,
+        pack_bits,
+        rans_decode_symbols,
+        rans_encode_symbols,
+        rotate,
+        scaled_codewords,
+        tree_sum,
+        unpack_bits,
+        unrotate,
+    )
     from latq.kernels.vectors import divided, peak, restored, row_dots, row_squares, row_sums
 
     IMPLEMENTATION = "reference"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from latq.kernels import _core, reference, vectors
 from latq.kernels.points import BLOCK, COST_UNIT, ESCAPE, ESCAPE_BITS, I64, Classes, PointModel, gain_of
-from latq.kernels.reference import F32, F64, I32
+from latq.kernels.reference import F32, F64, I32, U8, Bits, RansTables
 from latq.kernels.vectors import Floats
 
 U32 = npt.NDArray[np.uint32]
@@ -143,6 +143,65 @@ def _pack(model: PointModel) -> _core.PointModel:
     slots = np.take_along_axis(entry.astype(np.uint8), model.rans.symbol_of.astype(np.intp), axis=1)
     padded = np.concatenate([slots.reshape(-1), np.zeros(3, np.uint8)])
     return _core.point_model(padded, infos, costs, _int32(model.first), _int32(model.shifts))
+
+
+# --- fixed coding -------------------------------------------------------------------------------------------------
+
+_PRECISIONS = (12, 14)
+_MAX_Q = 4096
+
+
+def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scales: I32) -> F32:
+    if q > _MAX_Q or int(np.abs(offset).max()) > q:
+        return reference.scaled_codewords(digits, q, offset, scales)
+    out = np.empty((digits.shape[1], BLOCK), np.float32)
+    _core.codewords(np.ascontiguousarray(digits.T, np.uint16), _int32(scales), q, _int32(offset), out)
+    return out.T
+
+
+def pack_bits(values: Bits, width: int) -> bytes:
+    data = np.zeros(-(-values.size * width // 8), np.uint8)
+    _core.pack_bits(np.ascontiguousarray(values, _container(width)), width, data)
+    return data.tobytes()
+
+
+def unpack_bits(data: bytes | memoryview, width: int, count: int) -> Bits:
+    values: Bits = np.empty(count, _container(width))
+    _core.unpack_bits(np.frombuffer(data, np.uint8), width, values)
+    return values
+
+
+def _container(width: int) -> str:
+    return "u1" if width <= 8 else "u2" if width <= 16 else "u4"
+
+
+def rans_encode_symbols(symbols: U8, frequencies: U32, lanes: int) -> bytes:
+    tables = RansTables(frequencies[None])
+    if tables.precision not in _PRECISIONS:
+        return reference.rans_encode_symbols(symbols, frequencies, lanes)
+    states, words = np.empty(lanes, np.uint32), np.empty(symbols.size + _core.WORDS_SLACK, np.uint16)
+    octets = np.ascontiguousarray(symbols)
+    count = _core.encode_symbols(octets, lanes, tables.precision, _infos(tables), states, words)
+    return states.tobytes() + words[:count].tobytes()
+
+
+def rans_decode_symbols(data: bytes | memoryview, frequencies: U32, count: int, lanes: int) -> U8 | None:
+    tables = RansTables(frequencies[None])
+    if tables.precision not in _PRECISIONS:
+        return reference.rans_decode_symbols(data, frequencies, count, lanes)
+    symbols = np.empty(count, np.uint8)
+    slots = np.concatenate([tables.symbol_of[0], np.zeros(3, np.uint8)])
+    octets = np.frombuffer(data, np.uint8)
+    sound = _core.decode_symbols(octets, lanes, tables.precision, slots, _infos(tables), symbols)
+    return symbols if sound else None
+
+
+def _infos(tables: RansTables) -> U32:
+    """frequency | start << 16 of each symbol of the only table, (256,)."""
+    infos = np.zeros(256, np.uint32)
+    used = tables.frequencies[0] > 0
+    infos[: used.size][used] = (tables.freq[0] | tables.start[0] << np.uint64(16))[used]
+    return infos
 
 
 # --- vectors ------------------------------------------------------------------------------------------------------

@@ -221,6 +221,15 @@ def codeword(digits: npt.NDArray[np.integer], q: int, offset: I32) -> I32:
     return representative(from_digits(digits) + offset[:, None], q)
 
 
+def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scales: I32) -> F32:
+    """Codewords (8, N) times the scale of each (N,)."""
+    out = np.empty(digits.shape, np.float32)
+    for begin in range(0, digits.shape[1], 1 << 13):  # In slices that stay in the cache.
+        part = slice(begin, begin + (1 << 13))
+        out[:, part] = codeword(digits[:, part], q, offset) * scales[part]
+    return out
+
+
 def quantize(x: F32, step: np.float32, q: int, offset: I32, shrinks: tuple[float, ...]) -> tuple[U16, F32]:
     """Digits (8, N) and squared error (N,) of blocks ``x`` (8, N) coded with one lattice step.
 
@@ -369,3 +378,19 @@ class RansReader:
     def sound(self) -> bool:
         """All words used, every lane back in the state it began with."""
         return self._intact and self._position == self._words.size and bool((self._states == RANS_LOW).all())
+
+
+def rans_encode_symbols(symbols: U8, frequencies: npt.NDArray[np.uint32], lanes: int) -> bytes:
+    """Stream of symbols by one table (alphabet,); symbol i in lane i mod the lanes."""
+    rows = [(row, np.zeros(row.size, np.intp)) for row in np.split(symbols, range(lanes, symbols.size, lanes))]
+    return rans_encode(rows, RansTables(frequencies[None]), lanes)
+
+
+def rans_decode_symbols(
+    data: bytes | memoryview, frequencies: npt.NDArray[np.uint32], count: int, lanes: int
+) -> U8 | None:
+    """Inverse of :func:`rans_encode_symbols`; None if damaged."""
+    reader = RansReader(data, RansTables(frequencies[None]), lanes)
+    table = np.zeros(lanes, np.intp)
+    symbols = [reader.row(table[: count - begin]) for begin in range(0, count, lanes)]
+    return np.concatenate(symbols) if reader.sound else None

@@ -25,7 +25,7 @@ def row_sums(x: Floats, exponent: int) -> F64:
 
 def row_squares(x: Floats, exponent: int, means: F32) -> F64:
     """Sum of the squares of each row (rows,) less its mean."""
-    centred = np.ldexp(x.astype(np.float64), -exponent) - means[:, None]
+    centred: F64 = np.ldexp(x.astype(np.float64), -exponent) - means[:, None]
     return tree_sum(centred * centred)
 
 

@@ -1,5 +1,6 @@
 // Compiled once per instruction set, into the namespace LATQ_TARGET.
 #include "kernels.hpp"
+#include "codewords.hpp"
 #include "points.hpp"
 #include "rans.hpp"
 #include "rotation.hpp"
@@ -21,6 +22,15 @@ const Kernels kernels = {
     .point_costs = point_costs,
     .encode_points = encode_points,
     .decode_points = decode_points,
+    .decode_symbols = {decode_symbols<12>, decode_symbols<14>},
+    .encode_symbols = {encode_symbols<12>, encode_symbols<14>},
+    .unpack8 = unpack_bits<uint8_t>,
+    .unpack16 = unpack_bits<uint16_t>,
+    .unpack32 = unpack_bits<uint32_t>,
+    .pack8 = pack_bits<uint8_t>,
+    .pack16 = pack_bits<uint16_t>,
+    .pack32 = pack_bits<uint32_t>,
+    .codewords = codewords,
     .rows32 = {peak<float>, row_sums<float>, row_squares<float>, divided<float>},
     .rows64 = {peak<double>, row_sums<double>, row_squares<double>, divided<double>},
     .row_dots = row_dots,

@@ -60,6 +60,24 @@ struct Kernels {
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, float* points);
 
+    // Streams of symbols below 256 by one table of precision 12 or 14 ([0] and [1]): slots (2^p + 3 bytes), infos (256).
+    bool (*decode_symbols[2])(const uint8_t* stream, size_t words, size_t lanes, const uint8_t* slots,
+                              const uint32_t* infos, uint8_t* symbols, size_t count);
+    size_t (*encode_symbols[2])(const uint8_t* symbols, size_t count, size_t lanes, const uint32_t* infos,
+                                uint32_t* states, uint16_t* words);
+
+    // reference.pack_bits and unpack_bits of values of 1, 2 and 4 bytes.
+    void (*unpack8)(const uint8_t* data, size_t size, int width, size_t count, uint8_t* values);
+    void (*unpack16)(const uint8_t* data, size_t size, int width, size_t count, uint16_t* values);
+    void (*unpack32)(const uint8_t* data, size_t size, int width, size_t count, uint32_t* values);
+    void (*pack8)(const uint8_t* values, int width, size_t count, uint8_t* data);
+    void (*pack16)(const uint16_t* values, int width, size_t count, uint8_t* data);
+    void (*pack32)(const uint32_t* values, int width, size_t count, uint8_t* data);
+
+    // reference.codeword times the scale of each block; |offset| <= q, q <= 4096.
+    void (*codewords)(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
+                      const int32_t* offset, float* out);
+
     // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent, ``scratch`` holds n numbers.
     Rows<float> rows32;
     Rows<double> rows64;

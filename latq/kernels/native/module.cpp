@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -186,6 +187,61 @@ bool decode_points(Octets stream, Octets rest, Array<const int32_t, 1> classes, 
                                  low_size, classes.data(), blocks, lanes, model, points.data());
 }
 
+size_t precision_index(size_t precision) {
+    require(precision == 12 || precision == 14, "rans: the precision is not 12 or 14");
+    return precision == 14;
+}
+
+bool decode_symbols(Octets stream, size_t lanes, size_t precision, Octets slots, Array<const uint32_t, 1> infos,
+                    Array<uint8_t, 1> symbols) {
+    const size_t size = stream.shape(0), which = precision_index(precision);
+    require(lanes_are_sound(lanes) && slots.shape(0) == ((size_t)1 << precision) + 3 && infos.shape(0) == 256,
+            "rans: wrong tables");
+    if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
+    nb::gil_scoped_release unlocked;
+    return active->decode_symbols[which](stream.data(), (size - 4 * lanes) / 2, lanes, slots.data(), infos.data(),
+                                         symbols.data(), symbols.shape(0));
+}
+
+size_t encode_symbols(Octets symbols, size_t lanes, size_t precision, Array<const uint32_t, 1> infos,
+                      Array<uint32_t, 1> states, Array<uint16_t, 1> words) {
+    const size_t count = symbols.shape(0), which = precision_index(precision);
+    require(lanes_are_sound(lanes) && states.shape(0) == lanes && infos.shape(0) == 256, "rans: wrong tables");
+    require(words.shape(0) >= count + WORDS_SLACK, "rans: too little room");
+    nb::gil_scoped_release unlocked;
+    return active->encode_symbols[which](symbols.data(), count, lanes, infos.data(), states.data(), words.data());
+}
+
+void check_bits(size_t size, size_t width, size_t count, size_t widest) {
+    require(width >= 1 && width <= widest && count <= ((size_t)1 << 40), "bits: the width is out of range");
+    require(size >= (count * width + 7) / 8, "bits: too few bytes");
+}
+
+template <class T, auto KERNEL>
+void unpack_bits(Octets data, size_t width, Array<T, 1> values) {
+    check_bits(data.shape(0), width, values.shape(0), 8 * sizeof(T));
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(data.data(), data.shape(0), (int)width, values.shape(0), values.data());
+}
+
+template <class T, auto KERNEL>
+void pack_bits(Array<const T, 1> values, size_t width, Array<uint8_t, 1> data) {
+    check_bits(data.shape(0), width, values.shape(0), 8 * sizeof(T));
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(values.data(), (int)width, values.shape(0), data.data());
+}
+
+void codewords(Array<const uint16_t, 2> digits, Array<const int32_t, 1> scales, int32_t q,
+               Array<const int32_t, 1> offset, Array<float, 2> out) {
+    const size_t blocks = digits.shape(0);
+    require(digits.shape(1) == 8 && out.shape(0) == blocks && out.shape(1) == 8, "codewords: shapes differ");
+    require(scales.shape(0) == blocks && offset.shape(0) == 8, "codewords: shapes differ");
+    require(q >= 1 && q <= 4096, "codewords: q is out of range");
+    for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= q, "codewords: the offset is out of range");
+    nb::gil_scoped_release unlocked;
+    active->codewords(digits.data(), scales.data(), blocks, q, offset.data(), out.data());
+}
+
 template <class T>
 const Rows<T>& rows_of() {
     if constexpr (sizeof(T) == 4) return active->rows32;
@@ -277,6 +333,16 @@ NB_MODULE(_core, m) {
     add(m, "point_costs", &point_costs);
     add(m, "encode_points", &encode_points);
     add(m, "decode_points", &decode_points);
+
+    add(m, "decode_symbols", &decode_symbols);
+    add(m, "encode_symbols", &encode_symbols);
+    add(m, "unpack_bits", &unpack_bits<uint8_t, &Kernels::unpack8>);
+    add(m, "unpack_bits", &unpack_bits<uint16_t, &Kernels::unpack16>);
+    add(m, "unpack_bits", &unpack_bits<uint32_t, &Kernels::unpack32>);
+    add(m, "pack_bits", &pack_bits<uint8_t, &Kernels::pack8>);
+    add(m, "pack_bits", &pack_bits<uint16_t, &Kernels::pack16>);
+    add(m, "pack_bits", &pack_bits<uint32_t, &Kernels::pack32>);
+    add(m, "codewords", &codewords);
 
     add(m, "peak", &peak<float>);
     add(m, "peak", &peak<double>);

@@ -8,8 +8,8 @@
 
 namespace latq::LATQ_TARGET {
 
+// Of the tables for points.
 constexpr int PRECISION = 14;
-constexpr uint32_t SLOT_MASK = (1u << PRECISION) - 1;
 constexpr uint32_t RANS_LOW = 1u << 16;
 constexpr size_t MAX_LANES = 32;
 
@@ -18,7 +18,18 @@ struct Reader {
     alignas(64) uint32_t states[MAX_LANES];
     const uint8_t* words;
     const uint8_t* end;
-    bool dry;
+    bool dry = false;
+
+    Reader(const uint8_t* stream, size_t count, size_t lanes) : words(stream + 4 * lanes), end(words + 2 * count) {
+        std::memcpy(states, stream, 4 * lanes);
+    }
+
+    // All words used, every lane back in the state that the writer began with.
+    bool sound(size_t lanes) const {
+        for (size_t lane = 0; lane < lanes; ++lane)
+            if (states[lane] != RANS_LOW) return false;
+        return words == end && !dry;
+    }
 };
 
 LATQ_INLINE uint32_t word_at(const uint8_t* at) {
@@ -27,11 +38,14 @@ LATQ_INLINE uint32_t word_at(const uint8_t* at) {
     return word;
 }
 
-LATQ_INLINE uint32_t decode_lane(Reader& reader, size_t lane, uint32_t table, const PointModel& model) {
-    const uint32_t x = reader.states[lane], slot = x & SLOT_MASK;
-    const uint32_t found = model.slots[(table << PRECISION) + slot];
-    const uint32_t info = model.infos[(table << 8) + found];
-    uint32_t next = (info & 0xFFFFu) * (x >> PRECISION) + slot - (info >> 16);
+// Tables of precision P: the entry of each slot (tables, 2^P), frequency | start << 16 of each entry (tables, 256).
+template <int P>
+LATQ_INLINE uint32_t decode_lane(Reader& reader, size_t lane, uint32_t table, const uint8_t* slots,
+                                 const uint32_t* infos) {
+    const uint32_t x = reader.states[lane], slot = x & ((1u << P) - 1);
+    const uint32_t found = slots[(table << P) + slot];
+    const uint32_t info = infos[(table << 8) + found];
+    uint32_t next = (info & 0xFFFFu) * (x >> P) + slot - (info >> 16);
     if (next < RANS_LOW) {
         if (reader.words == reader.end) {
             reader.dry = true;
@@ -44,11 +58,12 @@ LATQ_INLINE uint32_t decode_lane(Reader& reader, size_t lane, uint32_t table, co
     return found;
 }
 
-LATQ_INLINE U decode_lanes(Reader& reader, size_t lane, U table, const PointModel& model) {
-    const U x = load<U>(reader.states + lane), slot = x & SLOT_MASK;
-    const U found = gather_bytes(model.slots, (table << PRECISION) + slot);
-    const U info = gather(model.infos, (table << 8) + found);
-    const U next = (info & 0xFFFFu) * (x >> PRECISION) + slot - (info >> 16);
+template <int P>
+LATQ_INLINE U decode_lanes(Reader& reader, size_t lane, U table, const uint8_t* slots, const uint32_t* infos) {
+    const U x = load<U>(reader.states + lane), slot = x & ((1u << P) - 1);
+    const U found = gather_bytes(slots, (table << P) + slot);
+    const U info = gather(infos, (table << 8) + found);
+    const U next = (info & 0xFFFFu) * (x >> P) + slot - (info >> 16);
     const I empty = (I)(next < RANS_LOW);
     const uint32_t mask = lanes_of(empty);
     const U filled = next << 16 | expand_words(reader.words, mask);
@@ -85,7 +100,7 @@ inline void decode_row(Reader& reader, Escapes& escapes, size_t count, const Poi
             int32_t table = model.first[of];
             if (i > 0 && model.shifts[of] == 0)
                 table += i < 7 ? 1 + coset[lane] : 3 + coset[lane] + 2 * parity[lane];
-            const uint32_t found = decode_lane(reader, lane, (uint32_t)table, model);
+            const uint32_t found = decode_lane<PRECISION>(reader, lane, (uint32_t)table, model.slots, model.infos);
             const int32_t value = found ? (int32_t)found - 128 : escapes.next();
             row.values[i][lane] = value;
             if (i == 0) coset[lane] = value & 1, parity[lane] = 0;
@@ -104,7 +119,7 @@ inline void decode_full_row(Reader& reader, Escapes& escapes, const PointModel& 
         for (size_t v = 0; v < V; ++v) {
             I table = i == 0 ? I{} : i < 7 ? 1 + coset[v] : 3 + coset[v] + 2 * parity[v];
             if (of[v].any_shifted) table = of[v].shifted ? I{} : table;
-            const U found = decode_lanes(reader, v * W, of[v].first + (U)table, model);
+            const U found = decode_lanes<PRECISION>(reader, v * W, of[v].first + (U)table, model.slots, model.infos);
             const I value = (I)found - 128;
             escaped |= lanes_of((I)(found == 0u)) << v * W;
             store(row.values[i] + v * W, value);
@@ -142,11 +157,7 @@ inline void join_low(Row& row, size_t lane, int shift, const uint8_t* low, size_
 inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, float* points) {
-    Reader reader;
-    std::memcpy(reader.states, stream, 4 * lanes);
-    reader.words = stream + 4 * lanes;
-    reader.end = reader.words + 2 * words;
-    reader.dry = false;
+    Reader reader(stream, words, lanes);
     Escapes left{escapes, escape_count, 0};
     const uint8_t* low_end = low + low_size;
     Row row;
@@ -172,19 +183,41 @@ inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* es
         for (; lane < count; ++lane)
             for (int i = 0; i < 8; ++i) points[8 * (b + lane) + i] = (float)row.values[i][lane];
     }
-    if (reader.words != reader.end || left.taken != left.given) return false;
-    for (size_t lane = 0; lane < lanes; ++lane)
-        if (reader.states[lane] != RANS_LOW) return false;
-    return true;
+    return reader.sound(lanes) && left.taken == left.given;
+}
+
+// Symbols below 256 by one table of precision P; symbol i in lane i mod lanes.
+template <int P>
+inline bool decode_symbols(const uint8_t* stream, size_t words, size_t lanes, const uint8_t* slots,
+                           const uint32_t* infos, uint8_t* symbols, size_t count) {
+    Reader reader(stream, words, lanes);
+    for (size_t begin = 0; begin < count; begin += lanes) {
+        const size_t n = count - begin < lanes ? count - begin : lanes;
+        if (n == MAX_LANES && reader.end - reader.words >= 2 * (ptrdiff_t)MAX_LANES) {
+            for (size_t lane = 0; lane < MAX_LANES; lane += W) {
+                const U found = decode_lanes<P>(reader, lane, U{}, slots, infos);
+                for (size_t i = 0; i < W; ++i) symbols[begin + lane + i] = (uint8_t)found[i];
+            }
+        } else {
+            for (size_t lane = 0; lane < n; ++lane)
+                symbols[begin + lane] = (uint8_t)decode_lane<P>(reader, lane, 0, slots, infos);
+        }
+        if (reader.dry) return false;
+    }
+    return reader.sound(lanes);
 }
 
 // A stream being written: its words in reverse order, W more than ``words`` points to are writable.
 struct Writer {
     alignas(64) uint32_t states[MAX_LANES];
     uint16_t* words;
+
+    explicit Writer(uint16_t* first) : words(first) {
+        for (uint32_t& state : states) state = RANS_LOW;
+    }
 };
 
-// x < 2^(32-14) f divided by f, by way of float32, which is off by one at most.
+// x < 2^20 f divided by f, by way of float32, which is off by one at most.
 LATQ_INLINE U quotient_of(U x, U f) {
     const F estimate = __builtin_convertvector(x, F) / __builtin_convertvector(f, F);
     U q = (U)truncated(estimate);
@@ -193,26 +226,28 @@ LATQ_INLINE U quotient_of(U x, U f) {
     return (I)rest >= (I)f ? q + 1 : q;
 }
 
-inline void encode_lane(Writer& writer, size_t lane, uint32_t info) {
+template <int P>
+LATQ_INLINE void encode_lane(Writer& writer, size_t lane, uint32_t info) {
     const uint32_t f = info & 0xFFFFu, start = info >> 16;
     uint32_t x = writer.states[lane];
-    if (x >> (32 - PRECISION) >= f) {
+    if (x >> (32 - P) >= f) {
         *writer.words++ = (uint16_t)x;
         x >>= 16;
     }
-    writer.states[lane] = (x / f << PRECISION) + x % f + start;
+    writer.states[lane] = (x / f << P) + x % f + start;
 }
 
+template <int P>
 LATQ_INLINE void encode_lanes(Writer& writer, size_t lane, U info) {
     const U f = info & 0xFFFFu, start = info >> 16;
     U x = load<U>(writer.states + lane);
-    const I full = (I)((x >> (32 - PRECISION)) >= f);
+    const I full = (I)((x >> (32 - P)) >= f);
     const uint32_t mask = lanes_of(full);
     compress_words(writer.words, x, mask);
     writer.words += count_ones(mask);
     x = full ? x >> 16 : x;
     const U q = quotient_of(x, f);
-    store(writer.states + lane, (q << PRECISION) + (x - q * f) + start);
+    store(writer.states + lane, (q << P) + (x - q * f) + start);
 }
 
 // Low bits of one block: 8 numbers of ``shift`` bits.
@@ -236,14 +271,37 @@ inline void reverse(uint16_t* words, size_t count) {
     }
 }
 
+// Inverse of decode_symbols; ``words`` holds one per symbol and WORDS_SLACK. Returns how many it wrote.
+template <int P>
+inline size_t encode_symbols(const uint8_t* symbols, size_t count, size_t lanes, const uint32_t* infos,
+                             uint32_t* states, uint16_t* words) {
+    Writer writer(words);
+    for (size_t row = (count + lanes - 1) / lanes; row-- > 0;) {
+        const uint8_t* own = symbols + row * lanes;
+        const size_t n = count - row * lanes < lanes ? count - row * lanes : lanes;
+        if (n == MAX_LANES) {
+            for (size_t lane = MAX_LANES; lane > 0;) {
+                lane -= W;
+                U index;
+                for (size_t i = 0; i < W; ++i) index[i] = own[lane + i];
+                encode_lanes<P>(writer, lane, gather(infos, index));
+            }
+        } else {
+            for (size_t lane = n; lane-- > 0;) encode_lane<P>(writer, lane, infos[own[lane]]);
+        }
+    }
+    std::memcpy(states, writer.states, 4 * lanes);
+    const size_t found = (size_t)(writer.words - words);
+    reverse(words, found);
+    return found;
+}
+
 // ``words`` and ``escapes`` hold 8 per block, and WORDS_SLACK more words; escapes fill theirs from the end. The numbers
 // of words and escapes come back in ``found``, the start states in ``states``.
 inline void encode_points(const int32_t* points, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
                           size_t found[2]) {
-    Writer writer;
-    writer.words = words;
-    for (size_t lane = 0; lane < lanes; ++lane) writer.states[lane] = RANS_LOW;
+    Writer writer(words);
     int32_t* const escapes_end = escapes + 8 * blocks;
     escapes = escapes_end;
     alignas(64) uint32_t infos[8][MAX_LANES];
@@ -271,14 +329,14 @@ inline void encode_points(const int32_t* points, const int32_t* classes, size_t 
                 for (size_t lane = MAX_LANES; lane > 0;) {
                     lane -= W;
                     const U info = load<U>(infos[i] + lane);
-                    encode_lanes(writer, lane, info);
+                    encode_lanes<PRECISION>(writer, lane, info);
                     escaped |= lanes_of((I)(info >> 16 == 0u)) << lane;
                 }
                 for (; escaped; escaped &= ~(1u << (31 - __builtin_clz(escaped))))
                     *--escapes = values[i][31 - __builtin_clz(escaped)];
             } else {
                 for (size_t lane = count; lane-- > 0;) {
-                    encode_lane(writer, lane, infos[i][lane]);
+                    encode_lane<PRECISION>(writer, lane, infos[i][lane]);
                     if (infos[i][lane] >> 16 == 0) *--escapes = values[i][lane];
                 }
             }

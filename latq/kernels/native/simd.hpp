@@ -87,6 +87,23 @@ LATQ_INLINE U gather_bytes(const uint8_t* table, U index) {
 #endif
 }
 
+// Four bytes from each place.
+LATQ_INLINE U gather_octets(const uint8_t* data, U place) {
+#if defined(__AVX512F__)
+    return (U)_mm512_i32gather_epi32((__m512i)place, data, 1);
+#elif defined(__AVX2__)
+    return (U)_mm256_i32gather_epi32((const int*)data, (__m256i)place, 1);
+#else
+    U v;
+    for (size_t i = 0; i < W; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, data + place[i], 4);
+        v[i] = bits;
+    }
+    return v;
+#endif
+}
+
 // One bit per lane of a comparison's result, lane 0 lowest.
 LATQ_INLINE uint32_t lanes_of(I test) {
 #if defined(__AVX512F__)

@@ -227,6 +227,19 @@ class TestVectors:
             args = inverses, means.astype(np.float64), exponent
             assert same(compiled.restored(u, *args), vectors.restored(u, *args))
 
+    @given(
+        rows=st.integers(1, 300),
+        columns=st.integers(1, 300),
+        dtype=st.sampled_from(["f2", "f4", "f8", ">f4", "i4"]),
+        apart=st.integers(0, 9),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_transpose(self, rows: int, columns: int, dtype: str, apart: int) -> None:
+        source = numbers(0, rows, columns + apart).astype(dtype)[:, :columns]
+        target = np.zeros((columns, rows + apart), dtype)[:, :rows]
+        compiled.copy_transposed(source, target)
+        assert same(target, source.T)
+
     @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     def test_peak_tells_what_is_not_finite(self, bad: float, dtype: type) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "add8",
     "choose_points",
     "codeword",
+    "copy_transposed",
     "coset_points",
     "decode_points",
     "divided",
@@ -91,6 +92,7 @@ if _wants_native():
     from latq.kernels import compiled
     from latq.kernels.compiled import (
         choose_points,
+        copy_transposed,
         decode_points,
         divided,
         encode_points,
@@ -125,6 +127,6 @@ else:
         unpack_bits,
         unrotate,
     )
-    from latq.kernels.vectors import divided, peak, restored, row_dots, row_squares, row_sums
+    from latq.kernels.vectors import copy_transposed, divided, peak, restored, row_dots, row_squares, row_sums
 
     IMPLEMENTATION = "reference"

@@ -5,6 +5,7 @@
 
 import os
 from functools import lru_cache
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -256,6 +257,21 @@ def restored(x: F32, scales: F64, means: F64, exponent: int) -> F32:
     out = np.empty(x.shape, np.float32)
     _core.restored(np.ascontiguousarray(x), scales, means, 2.0**exponent, out)
     return out
+
+
+def copy_transposed(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+    size = source.dtype.itemsize
+    alike = source.dtype == target.dtype and size in (1, 2, 4, 8) and source.dtype.kind in "fV"
+    if not (alike and _rows_apart(source) and _rows_apart(target)):
+        vectors.copy_transposed(source, target)
+        return
+    _core.transpose(source.view(f"u{size}"), target.view(f"u{size}"))
+
+
+def _rows_apart(x: npt.NDArray[Any]) -> bool:
+    """Whether entries of a row are neighbours, and rows follow each other by whole entries."""
+    size = x.dtype.itemsize
+    return x.size > 0 and x.strides[1] == size and x.strides[0] >= size * x.shape[1] and x.strides[0] % size == 0
 
 
 def _floats(x: Floats) -> F32 | F64:

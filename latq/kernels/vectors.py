@@ -3,6 +3,8 @@
 Numbers of any float dtype enter; all arithmetic is in float64. An ``exponent`` multiplies them by 2^-exponent first.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,3 +47,8 @@ def restored(x: F32, scales: F64, means: F64, exponent: int) -> F32:
     with np.errstate(over="ignore"):  # Infinity is clamped.
         wide = np.ldexp(x.astype(np.float64) * scales[:, None] + means[:, None], exponent)
     return np.clip(wide, -LARGEST, LARGEST).astype(np.float32)
+
+
+def copy_transposed(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+    """Fill ``target`` (columns, rows) with the transpose of ``source`` (rows, columns)."""
+    target[...] = source.T

@@ -1,6 +1,7 @@
 // Compiled once per instruction set, into the namespace LATQ_TARGET.
 #include "kernels.hpp"
 #include "codewords.hpp"
+#include "layout.hpp"
 #include "points.hpp"
 #include "rans.hpp"
 #include "rotation.hpp"
@@ -35,6 +36,10 @@ const Kernels kernels = {
     .rows64 = {peak<double>, row_sums<double>, row_squares<double>, divided<double>},
     .row_dots = row_dots,
     .restored = restored,
+    .transpose8 = transpose<uint8_t>,
+    .transpose16 = transpose<uint16_t>,
+    .transpose32 = transpose<uint32_t>,
+    .transpose64 = transpose<uint64_t>,
 };
 
 }  // namespace latq::LATQ_TARGET

@@ -24,6 +24,9 @@ constexpr size_t SCRATCH_SIZE = 100 * SLICE;
 constexpr size_t WORDS_SLACK = 16;
 
 template <class T>
+using Transpose = void(const T* from, size_t from_stride, T* to, size_t to_stride, size_t rows, size_t columns);
+
+template <class T>
 struct Rows {
     T (*peak)(const T* x, size_t count);
     void (*sums)(const T* x, size_t rows, size_t n, double by, double* sums, double* scratch);
@@ -85,6 +88,12 @@ struct Kernels {
                      double* scratch);
     void (*restored)(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
                      float* out);
+
+    // to[column][row] = from[row][column]; strides in entries.
+    Transpose<uint8_t>* transpose8;
+    Transpose<uint16_t>* transpose16;
+    Transpose<uint32_t>* transpose32;
+    Transpose<uint64_t>* transpose64;
 };
 
 }  // namespace latq

@@ -298,6 +298,21 @@ void restored(Array<const float, 2> x, Array<const double, 1> scales, Array<cons
     active->restored(x.data(), rows, n, scales.data(), means.data(), by, out.data());
 }
 
+// Entries of a row must be neighbours; rows may be apart.
+template <class T>
+using Matrix = nb::ndarray<T, nb::ndim<2>, nb::device::cpu>;
+
+template <class T, auto KERNEL>
+void transpose(Matrix<const T> from, Matrix<T> to) {
+    const size_t rows = from.shape(0), columns = from.shape(1);
+    require(to.shape(0) == columns && to.shape(1) == rows, "transpose: shapes differ");
+    require(from.stride(1) == 1 && to.stride(1) == 1 && from.stride(0) >= (int64_t)columns &&
+                to.stride(0) >= (int64_t)rows,
+            "transpose: entries of a row are not neighbours");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(from.data(), (size_t)from.stride(0), to.data(), (size_t)to.stride(0), rows, columns);
+}
+
 }  // namespace
 }  // namespace latq
 
@@ -354,4 +369,9 @@ NB_MODULE(_core, m) {
     add(m, "divided", &divided<double>);
     add(m, "row_dots", &row_dots);
     add(m, "restored", &restored);
+
+    add(m, "transpose", &transpose<uint8_t, &Kernels::transpose8>);
+    add(m, "transpose", &transpose<uint16_t, &Kernels::transpose16>);
+    add(m, "transpose", &transpose<uint32_t, &Kernels::transpose32>);
+    add(m, "transpose", &transpose<uint64_t, &Kernels::transpose64>);
 }

@@ -14,13 +14,11 @@ from latq.kernels.reference import (
     codeword,
     coset_points,
     from_digits,
-    join_digits,
     nearest_point,
     quantize,
     rans_encode,
     representative,
     signs,
-    split_digits,
     to_digits,
 )
 
@@ -97,6 +95,7 @@ if _wants_native():
         divided,
         encode_points,
         fwht,
+        join_digits,
         pack_bits,
         peak,
         point_costs,
@@ -108,6 +107,7 @@ if _wants_native():
         row_squares,
         row_sums,
         scaled_codewords,
+        split_digits,
         tree_sum,
         unpack_bits,
         unrotate,
@@ -118,11 +118,13 @@ else:
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
     from latq.kernels.reference import (
         fwht,
+        join_digits,
         pack_bits,
         rans_decode_symbols,
         rans_encode_symbols,
         rotate,
         scaled_codewords,
+        split_digits,
         tree_sum,
         unpack_bits,
         unrotate,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from latq.kernels import _core, reference, vectors
 from latq.kernels.points import BLOCK, COST_UNIT, ESCAPE, ESCAPE_BITS, I64, Classes, PointModel, gain_of
-from latq.kernels.reference import F32, F64, I32, U8, Bits, RansTables
+from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
 from latq.kernels.vectors import Floats
 
 U32 = npt.NDArray[np.uint32]
@@ -150,6 +150,7 @@ def _pack(model: PointModel) -> _core.PointModel:
 
 _PRECISIONS = (12, 14)
 _MAX_Q = 4096
+_RADICES = (3, 5, 7)
 
 
 def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scales: I32) -> F32:
@@ -170,6 +171,22 @@ def unpack_bits(data: bytes | memoryview, width: int, count: int) -> Bits:
     values: Bits = np.empty(count, _container(width))
     _core.unpack_bits(np.frombuffer(data, np.uint8), width, values)
     return values
+
+
+def join_digits(digits: npt.NDArray[np.unsignedinteger], radix: int, per_word: int) -> U32:
+    if radix not in _RADICES:
+        return reference.join_digits(digits, radix, per_word)
+    words = np.empty(-(-digits.size // per_word), np.uint32)
+    _core.join_digits(np.ascontiguousarray(digits, np.uint16), radix, per_word, words)
+    return words
+
+
+def split_digits(words: npt.NDArray[np.unsignedinteger], radix: int, per_word: int, count: int) -> U16:
+    if radix not in _RADICES:
+        return reference.split_digits(words, radix, per_word, count)
+    digits = np.empty(count, np.uint16)
+    _core.split_digits(np.ascontiguousarray(words, np.uint32), radix, per_word, digits)
+    return digits
 
 
 def _container(width: int) -> str:

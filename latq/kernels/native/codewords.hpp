@@ -47,6 +47,35 @@ inline void pack_bits(const T* values, int width, size_t count, uint8_t* data) {
     if (bits) *data = (uint8_t)held;
 }
 
+// --- digits in a radix: words of some digits, the first least significant ---------------------------------------
+
+template <uint32_t RADIX>
+inline void split_words(const uint32_t* words, size_t per_word, size_t count, uint16_t* digits) {
+    for (size_t begin = 0; begin < count; begin += per_word) {
+        const size_t n = count - begin < per_word ? count - begin : per_word;
+        uint32_t rest = *words++;
+        for (size_t i = 0; i < n; ++i, rest /= RADIX)
+            digits[begin + i] = (uint16_t)(rest % RADIX);
+    }
+}
+
+inline void split_digits(const uint32_t* words, uint32_t radix, size_t per_word, size_t count,
+                         uint16_t* digits) {
+    if (radix == 3) split_words<3>(words, per_word, count, digits);
+    else if (radix == 5) split_words<5>(words, per_word, count, digits);
+    else split_words<7>(words, per_word, count, digits);
+}
+
+inline void join_digits(const uint16_t* digits, uint32_t radix, size_t per_word, size_t count,
+                        uint32_t* words) {
+    for (size_t begin = 0; begin < count; begin += per_word) {
+        uint32_t word = 0;
+        for (size_t i = count - begin < per_word ? count - begin : per_word; i-- > 0;)
+            word = word * radix + digits[begin + i];
+        *words++ = word;
+    }
+}
+
 // --- codewords ----------------------------------------------------------------------------------------------------
 
 // Reduction of a point of the offset lattice modulo q E8 (reference.representative), in place; |p| < 16 q.

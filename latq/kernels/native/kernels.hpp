@@ -77,6 +77,12 @@ struct Kernels {
     void (*pack16)(const uint16_t* values, int width, size_t count, uint8_t* data);
     void (*pack32)(const uint32_t* values, int width, size_t count, uint8_t* data);
 
+    // reference.split_digits and join_digits, radix 3, 5 or 7; one word for each ``per_word`` digits or part of them.
+    void (*split_digits)(const uint32_t* words, uint32_t radix, size_t per_word, size_t count,
+                         uint16_t* digits);
+    void (*join_digits)(const uint16_t* digits, uint32_t radix, size_t per_word, size_t count,
+                        uint32_t* words);
+
     // reference.codeword times the scale of each block; |offset| <= q, q <= 4096.
     void (*codewords)(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
                       const int32_t* offset, float* out);

@@ -231,6 +231,23 @@ void pack_bits(Array<const T, 1> values, size_t width, Array<uint8_t, 1> data) {
     (active->*KERNEL)(values.data(), (int)width, values.shape(0), data.data());
 }
 
+void check_digits(size_t words, uint32_t radix, size_t per_word, size_t count) {
+    require((radix == 3 || radix == 5 || radix == 7) && per_word >= 1, "digits: unknown radix");
+    require(words >= (count + per_word - 1) / per_word, "digits: too few words");
+}
+
+void split_digits(Array<const uint32_t, 1> words, uint32_t radix, size_t per_word, Array<uint16_t, 1> digits) {
+    check_digits(words.shape(0), radix, per_word, digits.shape(0));
+    nb::gil_scoped_release unlocked;
+    active->split_digits(words.data(), radix, per_word, digits.shape(0), digits.data());
+}
+
+void join_digits(Array<const uint16_t, 1> digits, uint32_t radix, size_t per_word, Array<uint32_t, 1> words) {
+    check_digits(words.shape(0), radix, per_word, digits.shape(0));
+    nb::gil_scoped_release unlocked;
+    active->join_digits(digits.data(), radix, per_word, digits.shape(0), words.data());
+}
+
 void codewords(Array<const uint16_t, 2> digits, Array<const int32_t, 1> scales, int32_t q,
                Array<const int32_t, 1> offset, Array<float, 2> out) {
     const size_t blocks = digits.shape(0);
@@ -357,6 +374,8 @@ NB_MODULE(_core, m) {
     add(m, "pack_bits", &pack_bits<uint8_t, &Kernels::pack8>);
     add(m, "pack_bits", &pack_bits<uint16_t, &Kernels::pack16>);
     add(m, "pack_bits", &pack_bits<uint32_t, &Kernels::pack32>);
+    add(m, "split_digits", &split_digits);
+    add(m, "join_digits", &join_digits);
     add(m, "codewords", &codewords);
 
     add(m, "peak", &peak<float>);

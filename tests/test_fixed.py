@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import latq
+from latq import kernels
 from latq.codecs import e8, e8_design
 from latq.coding import rans
-from latq.kernels import reference as kernels
 
 F32 = npt.NDArray[np.float32]
 SHRINKS = (1.0, 0.93, 0.86, 0.79, 0.72, 0.65, 0.58)

@@ -90,6 +90,9 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else "standard output: " if error.errno == ENOSPC else ""
         return _fail(f"{place}{error.strerror or error}", 1, as_json, "OSError")
+    except ImportError as error:
+        # A setting that this installation cannot serve, such as LATQ_KERNELS=native without native kernels.
+        return _fail(str(error), 1, as_json, "ImportError")
     except MemoryError:
         return _fail("out of memory; choose fewer columns or tensors", 1, as_json, "MemoryError")
 

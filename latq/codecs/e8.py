@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.codecs import e8_design
 from latq.coding import packing, rans
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
 
 BLOCK = 8
 
@@ -75,7 +75,7 @@ def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview,
         raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
     digits = packing.unpack(digit_section, params.q, blocks * BLOCK)
-    return _integers(np.ascontiguousarray(digits.reshape(-1, BLOCK).T), index, params)[:count]
+    return _integers(digits.reshape(-1, BLOCK).T, index, params)[:count]
 
 
 def _candidates(blocks: F32, params: E8Params) -> tuple[npt.NDArray[np.int16], F32]:
@@ -189,14 +189,9 @@ def _index_size(index: npt.NDArray[np.uint8], scales: int) -> int:
 
 def _integers(digits: npt.NDArray[np.uint16], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
     """Codewords of ``digits`` times the scale of their block, as a flat stream."""
-    offset = np.array(params.offset, np.int32)
-    parts = [
-        _flat(
-            kernels.codeword(digits[:, begin : begin + _SLICE], params.q, offset), index[begin : begin + _SLICE], params
-        )
-        for begin in range(0, digits.shape[1], _SLICE)
-    ]
-    return np.concatenate(parts)
+    offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
+    words = kernels.scaled_codewords(digits, params.q, offset, scales[index])
+    return np.ascontiguousarray(words.T).reshape(-1)
 
 
 def _flat(words: npt.NDArray[np.int32], index: npt.NDArray[np.uint8], params: E8Params) -> F32:

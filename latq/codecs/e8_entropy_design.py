@@ -7,11 +7,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.codecs import e8_entropy
 from latq.codecs.e8_entropy import F32, I32, Classes
 from latq.coding import rans
-from latq.coding.model import REACH, Density
-from latq.kernels import reference as kernels
+from latq.coding.model import Density
+from latq.kernels import REACH
 from latq.kernels.elementary import exp2, log2
 
 # Blocks from which the rate of a class can be told, and on which numbers of low bits are tried.

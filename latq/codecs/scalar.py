@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.codecs import scalar_design
 from latq.codecs.scalar_design import Profile
 from latq.coding import packing, rans
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
 
 MAX_LEVELS = scalar_design.MAX_LEVELS
 MAX_LEVEL = scalar_design.MAX_LEVEL

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels.reference import tree_sum
+from latq.kernels import tree_sum
 
 F64 = npt.NDArray[np.float64]
 

@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.coding import rans
-from latq.kernels import reference as kernels
+from latq.kernels import REACH, PointModel
 
 # Finer than for scale indices: the floor of 1 under rare values costs 0.003 bits per entry at 12 bits.
 PRECISION = 14
 TOTAL = 1 << PRECISION
 COSTS = rans.cost_table(PRECISION)
-ESCAPE = 0
 MIN_WEIGHTS, MAX_WEIGHTS = 5, 255
 MAX_SHIFT = 16
 MIN_WIDTH, MAX_WIDTH = -128, 255
@@ -29,10 +28,8 @@ SIXTEENTHS = (
     2147483648, 2056437387, 1969251188, 1885761398, 1805811301, 1729250827, 1655936265, 1585730000,
     1518500250, 1454120821, 1392470869, 1333434672, 1276901417, 1222764986, 1170923762, 1121280436,
 )  # fmt: skip
-FIRST, EVEN, LAST = 0, 1, 3
-# Values that the tables of every class cover, and those that they cover at most.
+# Values that the tables of every class cover; REACH is what they cover at most.
 INNER_LOW, INNER_HIGH = -2, 2
-REACH = 127
 # Beyond so many values on either side of 0, weights are kept for every 2nd, 4th, ... value only.
 NODES = 20
 ONE = 1 << 16
@@ -73,8 +70,8 @@ class Density:
         return values, (codes[left] * (ONE - part) + codes[left + 1] * part + ONE // 2) // ONE
 
     @cached_property
-    def tables(self) -> "Tables":
-        return Tables(self)
+    def tables(self) -> PointModel:
+        return _tables(self)
 
     @classmethod
     def fit(cls, counts: npt.NDArray[np.int64], shift: int, odd_share: tuple[int, int]) -> "Density":
@@ -106,37 +103,18 @@ def _interval(shift: int) -> int:
     return shift + 1 if shift else 0
 
 
-class Tables:
-    """Frequencies, costs and value maps of a density: seven tables for a class of shift 0, one for any other.
-
-    Symbol 0 is the escape, symbol i the i-th value of its table.
-    """
-
-    def __init__(self, density: Density) -> None:
-        of_classes = [_groups(density, index) for index in range(len(density.widths))]
-        groups = [group for of_class in of_classes for group in of_class]
-        # First table of each class.
-        self.first = np.cumsum([0, *map(len, of_classes)], dtype=np.intp)[:-1]
-        self.shifts = np.array(density.shifts, np.int32)
-        self.low = min(int(values[0]) for values, _ in groups)
-        self.high = max(int(values[-1]) for values, _ in groups)
-        size = 1 + max(len(values) for values, _ in groups)
-        frequencies = np.zeros((len(groups), size), np.uint32)
-        self.values = np.zeros((len(groups), size), np.int32)
-        # Symbol of value v in table k is symbols[k, v - low]; values of other residues are never asked for.
-        self.symbols = np.zeros((len(groups), self.high - self.low + 1), np.uint8)
-        for k, (v, w) in enumerate(groups):
-            frequencies[k, : 1 + len(v)] = _frequencies(w)
-            self.values[k, 1 : 1 + len(v)] = v
-            self.symbols[k, v - self.low] = np.arange(1, 1 + len(v))
-        self.rans = kernels.RansTables(frequencies)
-        self.costs = COSTS[frequencies]
-
-    def symbols_of(self, table: npt.NDArray[np.intp], values: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-        """Symbols of values under the table of each; the escape where a table does not have the value."""
-        known = (values >= self.low) & (values <= self.high)
-        found: npt.NDArray[np.uint8] = self.symbols[table, np.where(known, values - self.low, 0)]
-        return np.where(known, found, np.uint8(ESCAPE))
+def _tables(density: Density) -> PointModel:
+    """Seven tables for a class of shift 0, one for any other; symbol i > 0 is the i-th value of its table."""
+    of_classes = [_groups(density, index) for index in range(len(density.widths))]
+    groups = [group for of_class in of_classes for group in of_class]
+    first = np.cumsum([0, *map(len, of_classes)], dtype=np.intp)[:-1]
+    size = 1 + max(len(values) for values, _ in groups)
+    frequencies = np.zeros((len(groups), size), np.uint32)
+    of_symbols = np.zeros((len(groups), size), np.int32)
+    for k, (values, weights) in enumerate(groups):
+        frequencies[k, : 1 + len(values)] = _frequencies(weights)
+        of_symbols[k, 1 : 1 + len(values)] = values
+    return PointModel(frequencies, COSTS[frequencies], of_symbols, first, np.array(density.shifts, np.int32))
 
 
 def _groups(density: Density, index: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:

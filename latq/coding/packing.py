@@ -7,8 +7,8 @@ are joined into words of as many digits as waste little, and form another. The l
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
 
 MAX_Q = 4096
 # radix: (digits per word, bits per word)

@@ -5,14 +5,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.errors import CorruptError
-from latq.kernels import reference as kernels
 
 PRECISION = 12
 TOTAL = 1 << PRECISION
 MAX_LANES = 32
 SYMBOLS_PER_LANE = 512
-COST_UNIT = 1 << 16
+COST_UNIT = kernels.COST_UNIT
 
 Frequencies = npt.NDArray[np.uint32]
 
@@ -71,8 +71,7 @@ def encode(symbols: npt.NDArray[np.uint8], alphabet: int, precision: int = PRECI
     """Frequency table (u16 each) and stream of ``symbols`` < ``alphabet``; symbol i in lane i mod the lanes."""
     freq = normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64), precision)
     lanes = lanes_for(symbols.size)
-    rows = [(row, np.zeros(row.size, np.intp)) for row in np.split(symbols, range(lanes, symbols.size, lanes))]
-    return freq.astype("<u2").tobytes() + kernels.rans_encode(rows, kernels.RansTables(freq[None]), lanes)
+    return freq.astype("<u2").tobytes() + kernels.rans_encode_symbols(symbols, freq, lanes)
 
 
 def decode(data: bytes | memoryview, alphabet: int, count: int, precision: int = PRECISION) -> npt.NDArray[np.uint8]:
@@ -85,9 +84,7 @@ def decode(data: bytes | memoryview, alphabet: int, count: int, precision: int =
             f"the frequencies of an entropy-coded section sum to {int(freq.sum())}, not {1 << precision}"
         )
     lanes = lanes_for(count)
-    reader = kernels.RansReader(data[2 * alphabet :], kernels.RansTables(freq[None]), lanes)
-    table = np.zeros(lanes, np.intp)
-    symbols = [reader.row(table[: count - begin]) for begin in range(0, count, lanes)]
-    if not reader.sound:
+    symbols = kernels.rans_decode_symbols(data[2 * alphabet :], freq, count, lanes)
+    if symbols is None:
         raise CorruptError("an entropy-coded section does not decode to its end state")
-    return np.concatenate(symbols)
+    return symbols

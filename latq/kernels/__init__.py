@@ -1,0 +1,134 @@
+"""Kernels: defined in NumPy (reference, points, search, vectors), native where the extension is built.
+
+``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
+"""
+
+import os
+
+from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, PointModel
+from latq.kernels.reference import (
+    RANS_LOW,
+    RansReader,
+    RansTables,
+    add8,
+    codeword,
+    coset_points,
+    from_digits,
+    nearest_point,
+    rans_encode,
+    representative,
+    signs,
+    to_digits,
+)
+from latq.kernels.search import quantize
+
+__all__ = [
+    "BLOCK",
+    "COST_UNIT",
+    "IMPLEMENTATION",
+    "RANS_LOW",
+    "REACH",
+    "Classes",
+    "PointModel",
+    "RansReader",
+    "RansTables",
+    "add8",
+    "choose_points",
+    "codeword",
+    "copy_transposed",
+    "coset_points",
+    "decode_points",
+    "divided",
+    "encode_points",
+    "from_digits",
+    "fwht",
+    "join_digits",
+    "nearest_point",
+    "pack_bits",
+    "peak",
+    "point_costs",
+    "quantize",
+    "rans_decode_symbols",
+    "rans_encode",
+    "rans_encode_symbols",
+    "representative",
+    "restored",
+    "rotate",
+    "row_dots",
+    "row_squares",
+    "row_sums",
+    "scaled_codewords",
+    "signs",
+    "split_digits",
+    "to_digits",
+    "tree_sum",
+    "unpack_bits",
+    "unrotate",
+]
+
+
+def _wants_native() -> bool:
+    """Whether the native kernels are to be used; ImportError when they are asked for and not there."""
+    wanted = os.environ.get("LATQ_KERNELS", "")
+    if wanted not in ("", "native", "reference"):
+        raise ImportError(f"LATQ_KERNELS is {wanted!r}; use native or reference")
+    if wanted == "reference":
+        return False
+    try:
+        import latq.kernels._core  # noqa: F401
+    except ImportError as error:
+        if wanted == "native":
+            raise ImportError(
+                "LATQ_KERNELS=native, but latq was installed without its native kernels: install a C++20 compiler "
+                f"(GCC 12 or Clang 15, or later), then install latq again ({error})"
+            ) from None
+        return False
+    return True
+
+
+if _wants_native():
+    from latq.kernels import compiled
+    from latq.kernels.compiled import (
+        choose_points,
+        copy_transposed,
+        decode_points,
+        divided,
+        encode_points,
+        fwht,
+        join_digits,
+        pack_bits,
+        peak,
+        point_costs,
+        rans_decode_symbols,
+        rans_encode_symbols,
+        restored,
+        rotate,
+        row_dots,
+        row_squares,
+        row_sums,
+        scaled_codewords,
+        split_digits,
+        tree_sum,
+        unpack_bits,
+        unrotate,
+    )
+
+    IMPLEMENTATION = f"native {compiled.instruction_set()}"
+else:
+    from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
+    from latq.kernels.reference import (
+        fwht,
+        join_digits,
+        pack_bits,
+        rans_decode_symbols,
+        rans_encode_symbols,
+        rotate,
+        scaled_codewords,
+        split_digits,
+        tree_sum,
+        unpack_bits,
+        unrotate,
+    )
+    from latq.kernels.vectors import copy_transposed, divided, peak, restored, row_dots, row_squares, row_sums
+
+    IMPLEMENTATION = "reference"

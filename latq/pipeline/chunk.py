@@ -15,10 +15,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.codecs import e8, e8_entropy, scalar
 from latq.coding import rans
 from latq.errors import CorruptError, ParameterError
-from latq.kernels.reference import tree_sum
 from latq.pipeline.metadata import (
     E8Codec,
     E8EntropyCodec,
@@ -138,7 +138,7 @@ def encode_chunk(
         second,
     ]
     unit_energy = float(np.ldexp(1.0, 2 * parts.exponent))
-    mean_energy = float(tree_sum(parts.means.astype(np.float64) ** 2)) * x.shape[1]
+    mean_energy = float(kernels.tree_sum(parts.means.astype(np.float64) ** 2)) * x.shape[1]
     energies = Energies(
         (found.energy + mean_energy) * unit_energy,
         mean_energy * unit_energy,
@@ -214,11 +214,16 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
     return RotatedChunk(integers.reshape(vectors, kept), length, scales, means, alignment, exponent)
 
 
-def reconstruct(chunk: RotatedChunk, codec: MatrixCodec) -> F64:
-    """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded once in float64."""
-    turned = unrotate(chunk.padded, codec.rotation, codec.seed).astype(np.float64)
-    with np.errstate(over="ignore"):  # A damaged exponent overflows to infinity, which rounding clamps.
-        return np.ldexp(turned * chunk.scales[:, None] + chunk.means[:, None], chunk.exponent)
+def reconstruct(chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded to ``dtype``: by way of
+    float32 unless that is float64, ties to even, clamped to finite numbers."""
+    turned = unrotate(chunk.padded, codec.rotation, codec.seed)
+    if dtype == np.float64:
+        wide = turned.astype(np.float64) * chunk.scales[:, None] + chunk.means[:, None]
+        with np.errstate(over="ignore"):  # A damaged exponent overflows to infinity, which is clamped.
+            return _clamped(np.ldexp(wide, chunk.exponent), dtype)
+    narrow = kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent)
+    return narrow if dtype == np.float32 else _clamped(narrow.astype(np.float64), dtype)
 
 
 def _little(dtype: str) -> np.dtype[np.floating]:

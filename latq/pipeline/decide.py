@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.codecs import e8_entropy, scalar_design
 from latq.codecs.e8_entropy_design import Sample
 from latq.errors import InputError, ParameterError
-from latq.kernels.reference import tree_sum
 from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import prepare, stream_of
 from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, Tile, Tiling, matrix_shape
@@ -333,20 +333,20 @@ def _scan(tensor: SourceTensor, axis: int) -> _Scan:
     centred_sizes: list[Counter[int]] = []
     bad: list[tuple[int, ...]] = []
     for tile, block in blocks(view, tiling):
-        wide = block.astype(np.float64)
-        finite = np.isfinite(wide)
-        if not finite.all():
-            bad.extend(_positions(tensor.shape, axis, tile, ~finite))
+        highest = kernels.peak(block)
+        if not np.isfinite(highest):
+            bad.extend(_positions(tensor.shape, axis, tile, ~np.isfinite(block.astype(np.float64))))
             continue
-        peak = max(peak, float(np.abs(wide).max()))
+        peak = max(peak, highest)
         if peak > LARGEST:
             continue
-        sums, squares = tree_sum(wide), tree_sum(wide * wide)
+        sums = kernels.row_sums(block, 0)
+        squares = kernels.row_squares(block, 0, np.zeros(len(block), np.float32))
         spread = squares - sums * sums / tile.length
         varied = spread > squares * ROUNDING
         smallest = min(smallest, float(np.min(spread, initial=np.inf, where=varied)) / tile.length)
-        energy += float(tree_sum(squares))
-        centred += float(tree_sum(spread))
+        energy += float(kernels.tree_sum(squares))
+        centred += float(kernels.tree_sum(spread))
         sizes.append(_size_counts(squares / tile.length))
         centred_sizes.append(_size_counts(np.where(varied, spread, 0.0) / tile.length))
     first_bad = min(bad) if bad else None

@@ -10,7 +10,7 @@ import zstandard
 
 from latq.container import ByteSource, ChunkRecord, ContainerReader, container_overhead
 from latq.errors import CorruptError, InputError, LatqError
-from latq.pipeline.chunk import RotatedChunk, decode_chunk, narrowed, reconstruct, to_dtype
+from latq.pipeline.chunk import RotatedChunk, decode_chunk, narrowed, reconstruct
 from latq.pipeline.metadata import (
     Codec,
     MatrixCodec,
@@ -153,7 +153,7 @@ class Tensor:
 
     def _tile(self, chunk: int, dtype: np.dtype[Any]) -> tuple[Tile, Array]:
         assert isinstance(self.codec, MatrixCodec)
-        return self.tiling.tile(chunk), to_dtype(reconstruct(self.rotated(chunk), self.codec), dtype)
+        return self.tiling.tile(chunk), reconstruct(self.rotated(chunk), self.codec, dtype)
 
     def _box(self, bounds: Sequence[tuple[int, int]]) -> Array:
         """The array over a box of the original shape."""

@@ -9,7 +9,7 @@ from latq.codecs import e8_entropy, scalar, scalar_design
 from latq.codecs.scalar import Levels
 from latq.codecs.scalar_design import Profile
 from latq.errors import InputError, ParameterError
-from latq.kernels.reference import tree_sum
+from latq.kernels import tree_sum
 from latq.pipeline.chunk import Goal, prepare, stream_of
 from latq.pipeline.metadata import ScalarCodec, ScalarEntropyCodec, Tiling
 from latq.pipeline.plan import NESTING_RATIOS, Coding, Layout, Plan, Sampler

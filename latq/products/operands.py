@@ -192,7 +192,7 @@ class CompressedOperand(Operand):
             at = 0
             for chunk, rows in self._chunks(own, v0, v1) if low < high else []:
                 unbiased = replace(chunk, scales=chunk.scales * self._unbias(chunk))
-                block = reconstruct(unbiased, self._codec)[rows, low - s0 : high - s0]
+                block = reconstruct(unbiased, self._codec, np.dtype(np.float64))[rows, low - s0 : high - s0]
                 x[at : at + len(block), low - span[0] : high - span[0]] = block
                 at += len(block)
         return Panel(rotate(x, frame.rotation, frame.seed), None)

@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 
+from latq import kernels
 from latq.errors import ParameterError
 from latq.sources.base import Array, ArrayLike, Index, WritableArray
 
@@ -59,7 +60,10 @@ class MatrixView:
         out = np.empty((v1 - v0, e1 - e0), self.array.dtype.newbyteorder("="))
         for rows, index, shape in self._pieces(v0, v1, e0, e1):
             block = np.asarray(self.array[index]).reshape(self._spread(shape))
-            out[rows].reshape(shape)[...] = np.moveaxis(block, self._axis, -1)
+            if block.ndim == 2 and self._axis == 0:
+                kernels.copy_transposed(block, out[rows])
+            else:
+                out[rows].reshape(shape)[...] = np.moveaxis(block, self._axis, -1)
         return out
 
     def write(self, v0: int, v1: int, e0: int, e1: int, block: Array) -> None:
@@ -67,6 +71,9 @@ class MatrixView:
         self._check(v0, v1, e0, e1)
         target = cast(WritableArray, self.array)
         for rows, index, shape in self._pieces(v0, v1, e0, e1):
+            if isinstance(target, np.ndarray) and target.ndim == 2 and self._axis == 0:
+                kernels.copy_transposed(block[rows], target[index])
+                continue
             piece = np.moveaxis(block[rows].reshape(shape), -1, self._axis)
             target[index] = piece.reshape(()) if self._scalar else piece
 

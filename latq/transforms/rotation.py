@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import reference as kernels
+from latq import kernels
 
 Rotation = Literal["hadamard", "none"]
 F32 = npt.NDArray[np.float32]

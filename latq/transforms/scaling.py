@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import reference as kernels
+from latq import kernels
 from latq.transforms.sizes import EIGHTHS, SizeClasses, sizes_of
 
 F32 = npt.NDArray[np.float32]
@@ -56,22 +56,18 @@ def normalize(x: npt.NDArray[np.generic], centre: bool, classes: SizeClasses | N
 
     The divisor is the root mean square of the vector without ``classes``, else the norm of its class.
     """
-    wide = x.astype(np.float64)
-    peak = float(np.abs(wide).max(initial=0.0))
-    exponent = int(np.frexp(peak)[1]) - HEADROOM
-    wide = np.ldexp(wide, -exponent)
+    exponent = int(np.frexp(kernels.peak(x))[1]) - HEADROOM
     means = np.zeros(len(x), np.float32)
     if centre:
-        means = (kernels.tree_sum(wide) / x.shape[1]).astype(np.float32)
-        wide -= means[:, None]
-    rms = np.sqrt(kernels.tree_sum(wide * wide) / x.shape[1])
+        means = (kernels.row_sums(x, exponent) / x.shape[1]).astype(np.float32)
+    rms = np.sqrt(kernels.row_squares(x, exponent, means) / x.shape[1])
     index = np.zeros(len(x), np.uint8)
     divisors = rms
     if classes is not None:
         index = classes.of(sizes_of(rms) + EIGHTHS * exponent)
         divisors = classes.divisors(exponent)[index]
     inverse = np.divide(1.0, divisors, out=np.zeros_like(rms), where=rms > 0)
-    return Normalized((wide * inverse[:, None]).astype(np.float32), exponent, means, divisors, index)
+    return Normalized(kernels.divided(x, exponent, means, inverse), exponent, means, divisors, index)
 
 
 def fit(parts: Normalized, rotated: F32, integers: F32, classes: int, scale: npt.DTypeLike) -> Fit:
@@ -79,9 +75,6 @@ def fit(parts: Normalized, rotated: F32, integers: F32, classes: int, scale: npt
 
     ``rotated`` are the divided vectors after rotation (vectors, n), ``integers`` their first coordinates as decoded.
     """
-    u, v = rotated.astype(np.float64), integers.astype(np.float64)
-    squares = kernels.tree_sum(u * u)
-    u = u[:, : v.shape[1]]
 
     def summed(per_vector: F64) -> F64:  # Vectors of one class have the same divisor.
         if not classes:
@@ -89,9 +82,9 @@ def fit(parts: Normalized, rotated: F32, integers: F32, classes: int, scale: npt
         return np.array([_total(per_vector[parts.classes == c]) for c in range(classes)])
 
     energy, xv, vv = (
-        summed(parts.divisors * parts.divisors * squares),
-        summed(parts.divisors * kernels.tree_sum(u * v)),
-        summed(kernels.tree_sum(v * v)),
+        summed(parts.divisors * parts.divisors * kernels.row_dots(rotated, rotated)),
+        summed(parts.divisors * kernels.row_dots(rotated, integers)),
+        summed(kernels.row_dots(integers, integers)),
     )
     scales = np.maximum(np.divide(xv, vv, out=np.zeros_like(xv), where=vv > 0), 0.0).astype(scale)
     stored = scales.astype(np.float64)

@@ -14,9 +14,9 @@ import textwrap
 
 import numpy as np
 
+from latq import kernels
 from latq.codecs import e8
 from latq.codecs.e8_design import UNIT, offset_for
-from latq.kernels import reference as kernels
 
 NESTING_RATIOS = (2, 3, 4, 5, 6, 8, 12, 16, 32, 128)
 GRID = np.array([b for b in range(15, 131) if b < 60 or b % 2 == 0])

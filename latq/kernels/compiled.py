@@ -1,0 +1,296 @@
+"""The native kernels under the names and signatures of their definitions.
+
+``LATQ_ISA=baseline|avx2|avx512`` forces an instruction set; all give the same bits.
+"""
+
+import os
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from latq.kernels import _core, reference, vectors
+from latq.kernels.points import BLOCK, COST_UNIT, ESCAPE, ESCAPE_BITS, I64, Classes, PointModel, gain_of
+from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
+from latq.kernels.vectors import Floats
+
+U32 = npt.NDArray[np.uint32]
+
+
+def instruction_sets() -> list[str]:
+    """Those that this build and processor have, the best last."""
+    return _core.available()
+
+
+def instruction_set() -> str:
+    """The one in use."""
+    return _core.active()
+
+
+def use(name: str) -> None:
+    """Switch to another instruction set; ImportError if there is no such one here."""
+    if name not in _core.available():
+        raise ImportError(f"instruction set {name!r} is not available here; use one of {', '.join(_core.available())}")
+    _core.use(name)
+
+
+if forced := os.environ.get("LATQ_ISA"):
+    use(forced)
+
+
+# --- rotation -----------------------------------------------------------------------------------------------------
+
+
+def fwht(x: F32) -> F32:
+    y = np.array(x, np.float32, order="C")
+    _core.fwht(y.reshape(-1, x.shape[-1]))
+    return y
+
+
+def rotate(x: F32, seed: int) -> F32:
+    y = np.empty(x.shape, np.float32)
+    n = x.shape[-1]
+    _core.rotate(_rows(x), y.reshape(-1, n), _sign_masks(seed, n))
+    return y
+
+
+def unrotate(y: F32, seed: int) -> F32:
+    x = np.empty(y.shape, np.float32)
+    n = y.shape[-1]
+    _core.unrotate(_rows(y), x.reshape(-1, n), _sign_masks(seed, n))
+    return x
+
+
+def _rows(x: F32) -> F32:
+    return np.ascontiguousarray(x, np.float32).reshape(-1, x.shape[-1])
+
+
+@lru_cache(maxsize=64)
+def _sign_masks(seed: int, n: int) -> U32:
+    """The sign bits of every stage, (stages, window)."""
+    window = 1 << (n.bit_length() - 1)
+    stages = range(1 if window == n else 4)
+    signs = np.stack([reference.signs(seed, stage, window) for stage in stages])
+    return signs.view(np.uint32) & np.uint32(1 << 31)
+
+
+# --- points of E8 -------------------------------------------------------------------------------------------------
+# Native blocks are 8 numbers in a row: arrays (8, N) that come from here, or from a stream, are views of that.
+
+
+def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
+    rows = np.ascontiguousarray(x.T, np.float32)
+    found = np.empty(rows.shape, np.int32)
+    inverse = float(np.float32(1) / step)
+    if model is None:
+        _core.nearest_points(rows, found, inverse)
+        return found.T, 0
+    gain = float(gain_of(step))
+    return found.T, _core.choose_points(rows, _int32(classes), inverse, gain, _packed(model), found)
+
+
+def point_costs(points: I32, classes: Classes, model: PointModel) -> I64:
+    costs = np.empty(points.shape[1], np.int64)
+    _core.point_costs(_int32(points.T), _int32(classes), _packed(model), costs)
+    return costs
+
+
+def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) -> tuple[bytes, bytes]:
+    states, escapes = np.empty(lanes, np.uint32), np.empty(points.size, np.int32)
+    words = np.empty(points.size + _core.WORDS_SLACK, np.uint16)
+    low = np.empty(int(model.shifts[classes].sum()), np.uint8)
+    packed = _packed(model)
+    coded, escaped = _core.encode_points(_int32(points.T), _int32(classes), lanes, packed, states, words, escapes, low)
+    return states.tobytes() + words[:coded].tobytes(), escapes[escapes.size - escaped :].tobytes() + low.tobytes()
+
+
+def decode_points(
+    stream: bytes | memoryview, rest: bytes | memoryview, classes: Classes, model: PointModel, lanes: int
+) -> F32 | None:
+    found = np.empty((classes.size, BLOCK), np.float32)
+    octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
+    return found.T if _core.decode_points(*octets, _int32(classes), lanes, _packed(model), found) else None
+
+
+def _int32(x: npt.NDArray[np.signedinteger]) -> I32:
+    return np.ascontiguousarray(x, np.int32)
+
+
+def _packed(model: PointModel) -> _core.PointModel:
+    """The tables as the native kernels read them; made once per model."""
+    if model not in _PACKED:
+        _PACKED[model] = _pack(model)
+    return _PACKED[model]
+
+
+_PACKED: WeakKeyDictionary[PointModel, _core.PointModel] = WeakKeyDictionary()
+
+
+def _pack(model: PointModel) -> _core.PointModel:
+    """Slots, frequencies and costs by coded value + 128, 0 being the escape and all that a table does not have."""
+    frequencies, starts = model.rans.frequencies, model.rans.start
+    tables = np.arange(len(frequencies))[:, None]
+    # Entry of each symbol; those of frequency 0 fall on the escape, which is set last.
+    entry = np.where(frequencies > 0, model.values + 128, 0)
+    entry[:, ESCAPE] = 0
+    escape_cost = model.costs[:, [ESCAPE]] + ESCAPE_BITS * COST_UNIT
+    infos = np.repeat(frequencies[:, [ESCAPE]], 256, axis=1)
+    costs = np.repeat(escape_cost, 256, axis=1).astype(np.int32)
+    infos[tables, entry] = frequencies | starts.astype(np.uint32) << np.uint32(16)
+    costs[tables, entry] = model.costs
+    infos[:, 0], costs[:, 0] = frequencies[:, ESCAPE], escape_cost[:, 0]
+    slots = np.take_along_axis(entry.astype(np.uint8), model.rans.symbol_of.astype(np.intp), axis=1)
+    padded = np.concatenate([slots.reshape(-1), np.zeros(3, np.uint8)])
+    return _core.point_model(padded, infos, costs, _int32(model.first), _int32(model.shifts))
+
+
+# --- fixed coding -------------------------------------------------------------------------------------------------
+
+_PRECISIONS = (12, 14)
+_MAX_Q = 4096
+_RADICES = (3, 5, 7)
+
+
+def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scales: I32) -> F32:
+    if q > _MAX_Q or int(np.abs(offset).max()) > q:
+        return reference.scaled_codewords(digits, q, offset, scales)
+    out = np.empty((digits.shape[1], BLOCK), np.float32)
+    _core.codewords(np.ascontiguousarray(digits.T, np.uint16), _int32(scales), q, _int32(offset), out)
+    return out.T
+
+
+def pack_bits(values: Bits, width: int) -> bytes:
+    data = np.zeros(-(-values.size * width // 8), np.uint8)
+    _core.pack_bits(np.ascontiguousarray(values, _container(width)), width, data)
+    return data.tobytes()
+
+
+def unpack_bits(data: bytes | memoryview, width: int, count: int) -> Bits:
+    values: Bits = np.empty(count, _container(width))
+    _core.unpack_bits(np.frombuffer(data, np.uint8), width, values)
+    return values
+
+
+def join_digits(digits: npt.NDArray[np.unsignedinteger], radix: int, per_word: int) -> U32:
+    if radix not in _RADICES:
+        return reference.join_digits(digits, radix, per_word)
+    words = np.empty(-(-digits.size // per_word), np.uint32)
+    _core.join_digits(np.ascontiguousarray(digits, np.uint16), radix, per_word, words)
+    return words
+
+
+def split_digits(words: npt.NDArray[np.unsignedinteger], radix: int, per_word: int, count: int) -> U16:
+    if radix not in _RADICES:
+        return reference.split_digits(words, radix, per_word, count)
+    digits = np.empty(count, np.uint16)
+    _core.split_digits(np.ascontiguousarray(words, np.uint32), radix, per_word, digits)
+    return digits
+
+
+def _container(width: int) -> str:
+    return "u1" if width <= 8 else "u2" if width <= 16 else "u4"
+
+
+def rans_encode_symbols(symbols: U8, frequencies: U32, lanes: int) -> bytes:
+    tables = RansTables(frequencies[None])
+    if tables.precision not in _PRECISIONS:
+        return reference.rans_encode_symbols(symbols, frequencies, lanes)
+    states, words = np.empty(lanes, np.uint32), np.empty(symbols.size + _core.WORDS_SLACK, np.uint16)
+    octets = np.ascontiguousarray(symbols)
+    count = _core.encode_symbols(octets, lanes, tables.precision, _infos(tables), states, words)
+    return states.tobytes() + words[:count].tobytes()
+
+
+def rans_decode_symbols(data: bytes | memoryview, frequencies: U32, count: int, lanes: int) -> U8 | None:
+    tables = RansTables(frequencies[None])
+    if tables.precision not in _PRECISIONS:
+        return reference.rans_decode_symbols(data, frequencies, count, lanes)
+    symbols = np.empty(count, np.uint8)
+    slots = np.concatenate([tables.symbol_of[0], np.zeros(3, np.uint8)])
+    octets = np.frombuffer(data, np.uint8)
+    sound = _core.decode_symbols(octets, lanes, tables.precision, slots, _infos(tables), symbols)
+    return symbols if sound else None
+
+
+def _infos(tables: RansTables) -> U32:
+    """frequency | start << 16 of each symbol of the only table, (256,)."""
+    infos = np.zeros(256, np.uint32)
+    used = tables.frequencies[0] > 0
+    infos[: used.size][used] = (tables.freq[0] | tables.start[0] << np.uint64(16))[used]
+    return infos
+
+
+# --- vectors ------------------------------------------------------------------------------------------------------
+
+# 2^e is a number for |e| up to this; multiplying by it is then what ldexp does.
+_MAX_EXPONENT = 1000
+
+
+def tree_sum(x: F64) -> F64:
+    sums = np.empty(x.shape[:-1], np.float64)
+    _core.row_sums(np.ascontiguousarray(x).reshape(-1, x.shape[-1]), 1.0, sums.reshape(-1))
+    return sums
+
+
+def peak(x: Floats) -> float:
+    return _core.peak(_floats(x).reshape(1, -1))
+
+
+def row_sums(x: Floats, exponent: int) -> F64:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.row_sums(x, exponent)
+    sums = np.empty(len(x), np.float64)
+    _core.row_sums(_floats(x), 2.0**-exponent, sums)
+    return sums
+
+
+def row_squares(x: Floats, exponent: int, means: F32) -> F64:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.row_squares(x, exponent, means)
+    sums = np.empty(len(x), np.float64)
+    _core.row_squares(_floats(x), 2.0**-exponent, means, sums)
+    return sums
+
+
+def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.divided(x, exponent, means, inverses)
+    out = np.empty(x.shape, np.float32)
+    _core.divided(_floats(x), 2.0**-exponent, means, inverses, out)
+    return out
+
+
+def row_dots(u: F32, v: F32) -> F64:
+    sums = np.empty(len(v), np.float64)
+    _core.row_dots(np.ascontiguousarray(u), np.ascontiguousarray(v), sums)
+    return sums
+
+
+def restored(x: F32, scales: F64, means: F64, exponent: int) -> F32:
+    if abs(exponent) > _MAX_EXPONENT:
+        return vectors.restored(x, scales, means, exponent)
+    out = np.empty(x.shape, np.float32)
+    _core.restored(np.ascontiguousarray(x), scales, means, 2.0**exponent, out)
+    return out
+
+
+def copy_transposed(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+    size = source.dtype.itemsize
+    alike = source.dtype == target.dtype and size in (1, 2, 4, 8) and source.dtype.kind in "fV"
+    if not (alike and _rows_apart(source) and _rows_apart(target)):
+        vectors.copy_transposed(source, target)
+        return
+    _core.transpose(source.view(f"u{size}"), target.view(f"u{size}"))
+
+
+def _rows_apart(x: npt.NDArray[Any]) -> bool:
+    """Whether entries of a row are neighbours, and rows follow each other by whole entries."""
+    size = x.dtype.itemsize
+    return x.size > 0 and x.strides[1] == size and x.strides[0] >= size * x.shape[1] and x.strides[0] % size == 0
+
+
+def _floats(x: Floats) -> F32 | F64:
+    """float64 as it is, all that fits float32 as that."""
+    return np.ascontiguousarray(x, np.float64) if x.dtype == np.float64 else np.ascontiguousarray(x, np.float32)

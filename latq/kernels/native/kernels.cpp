@@ -1,0 +1,47 @@
+// Compiled once per instruction set, into the namespace LATQ_TARGET.
+#include "kernels.hpp"
+#include "codewords.hpp"
+#include "layout.hpp"
+#include "points.hpp"
+#include "rans.hpp"
+#include "rotation.hpp"
+#include "vectors.hpp"
+
+#define LATQ_NAME_OF(target) #target
+#define LATQ_NAME(target) LATQ_NAME_OF(target)
+
+namespace latq::LATQ_TARGET {
+
+extern const Kernels kernels;
+const Kernels kernels = {
+    .name = LATQ_NAME(LATQ_TARGET),
+    .fwht = fwht,
+    .rotate = rotate,
+    .unrotate = unrotate,
+    .nearest_points = nearest_points,
+    .choose_points = choose_points,
+    .point_costs = point_costs,
+    .encode_points = encode_points,
+    .decode_points = decode_points,
+    .decode_symbols = {decode_symbols<12>, decode_symbols<14>},
+    .encode_symbols = {encode_symbols<12>, encode_symbols<14>},
+    .unpack8 = unpack_bits<uint8_t>,
+    .unpack16 = unpack_bits<uint16_t>,
+    .unpack32 = unpack_bits<uint32_t>,
+    .pack8 = pack_bits<uint8_t>,
+    .pack16 = pack_bits<uint16_t>,
+    .pack32 = pack_bits<uint32_t>,
+    .split_digits = split_digits,
+    .join_digits = join_digits,
+    .codewords = codewords,
+    .rows32 = {peak<float>, row_sums<float>, row_squares<float>, divided<float>},
+    .rows64 = {peak<double>, row_sums<double>, row_squares<double>, divided<double>},
+    .row_dots = row_dots,
+    .restored = restored,
+    .transpose8 = transpose<uint8_t>,
+    .transpose16 = transpose<uint16_t>,
+    .transpose32 = transpose<uint32_t>,
+    .transpose64 = transpose<uint64_t>,
+};
+
+}  // namespace latq::LATQ_TARGET

@@ -1,0 +1,105 @@
+// What every instruction set provides. Sizes are checked by the caller (module.cpp); nothing here allocates or throws.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace latq {
+
+// Frequency tables of lattice points (latq/kernels/points.py, PointModel), indexed by coded value + 128; entry 0 stands
+// for the escape and for every value that the table does not have.
+struct PointModel {
+    const uint8_t* slots;      // (tables, 2^14): coded value + 128 of each slot, 0 for the escape
+    const uint32_t* infos;     // (tables, 256): frequency | start << 16
+    const int32_t* costs;      // (tables, 256): units of 2^-16 bit, the bits of escaped values included
+    const int32_t* first;      // (classes): first table of the class
+    const int32_t* shifts;     // (classes)
+    size_t classes;
+};
+
+// Blocks that share one price of a bit (points.SLICE), and scratch for the choice in one slice.
+constexpr size_t SLICE = 1 << 13;
+constexpr size_t SCRATCH_SIZE = 100 * SLICE;
+// Words that may be written beyond the end of a stream.
+constexpr size_t WORDS_SLACK = 16;
+
+template <class T>
+using Transpose = void(const T* from, size_t from_stride, T* to, size_t to_stride, size_t rows, size_t columns);
+
+template <class T>
+struct Rows {
+    T (*peak)(const T* x, size_t count);
+    void (*sums)(const T* x, size_t rows, size_t n, double by, double* sums, double* scratch);
+    void (*squares)(const T* x, size_t rows, size_t n, double by, const float* means, double* sums, double* scratch);
+    void (*divided)(const T* x, size_t rows, size_t n, double by, const float* means, const double* inverses,
+                    float* out);
+};
+
+// Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
+// each block.
+struct Kernels {
+    const char* name;
+
+    // reference.fwht of each row, in place; length is a power of two.
+    void (*fwht)(float* x, size_t rows, size_t length);
+    // reference.rotate and unrotate of each row of x into y. Signs are masks (0 or 2^31) per stage, (4, window).
+    void (*rotate)(const float* x, float* y, size_t rows, size_t n, const uint32_t* signs);
+    void (*unrotate)(const float* x, float* y, size_t rows, size_t n, const uint32_t* signs);
+
+    // reference.nearest_point of x * inverse.
+    void (*nearest_points)(const float* x, int32_t* points, size_t blocks, float inverse);
+    // points.choose_points under a model; ``scratch`` is SCRATCH_SIZE bytes, aligned to 64. Returns the cost.
+    int64_t (*choose_points)(const float* x, const int32_t* classes, size_t blocks, float inverse, float gain,
+                             const PointModel& model, int32_t* points, void* scratch);
+    // points.point_costs.
+    void (*point_costs)(const int32_t* points, const int32_t* classes, size_t blocks, const PointModel& model,
+                        int64_t* costs);
+    // points.encode_points; see rans.hpp for the sizes of the outputs.
+    void (*encode_points)(const int32_t* points, const int32_t* classes, size_t blocks, size_t lanes,
+                          const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
+                          size_t found[2]);
+    // points.decode_points of a stream of start states and ``words`` words. False if damaged.
+    bool (*decode_points)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
+                          const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
+                          const PointModel& model, float* points);
+
+    // Streams of symbols below 256 by one table of precision 12 or 14 ([0] and [1]): slots (2^p + 3 bytes), infos (256).
+    bool (*decode_symbols[2])(const uint8_t* stream, size_t words, size_t lanes, const uint8_t* slots,
+                              const uint32_t* infos, uint8_t* symbols, size_t count);
+    size_t (*encode_symbols[2])(const uint8_t* symbols, size_t count, size_t lanes, const uint32_t* infos,
+                                uint32_t* states, uint16_t* words);
+
+    // reference.pack_bits and unpack_bits of values of 1, 2 and 4 bytes.
+    void (*unpack8)(const uint8_t* data, size_t size, int width, size_t count, uint8_t* values);
+    void (*unpack16)(const uint8_t* data, size_t size, int width, size_t count, uint16_t* values);
+    void (*unpack32)(const uint8_t* data, size_t size, int width, size_t count, uint32_t* values);
+    void (*pack8)(const uint8_t* values, int width, size_t count, uint8_t* data);
+    void (*pack16)(const uint16_t* values, int width, size_t count, uint8_t* data);
+    void (*pack32)(const uint32_t* values, int width, size_t count, uint8_t* data);
+
+    // reference.split_digits and join_digits, radix 3, 5 or 7; one word for each ``per_word`` digits or part of them.
+    void (*split_digits)(const uint32_t* words, uint32_t radix, size_t per_word, size_t count,
+                         uint16_t* digits);
+    void (*join_digits)(const uint16_t* digits, uint32_t radix, size_t per_word, size_t count,
+                        uint32_t* words);
+
+    // reference.codeword times the scale of each block; |offset| <= q, q <= 4096.
+    void (*codewords)(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
+                      const int32_t* offset, float* out);
+
+    // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent, ``scratch`` holds n numbers.
+    Rows<float> rows32;
+    Rows<double> rows64;
+    void (*row_dots)(const float* u, const float* v, size_t rows, size_t stride, size_t n, double* sums,
+                     double* scratch);
+    void (*restored)(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
+                     float* out);
+
+    // to[column][row] = from[row][column]; strides in entries.
+    Transpose<uint8_t>* transpose8;
+    Transpose<uint16_t>* transpose16;
+    Transpose<uint32_t>* transpose32;
+    Transpose<uint64_t>* transpose64;
+};
+
+}  // namespace latq

@@ -1,0 +1,396 @@
+// Python module latq.kernels._core: checks sizes, releases the GIL, calls the kernels of the chosen instruction set.
+// Arrays that a kernel fills are allocated by the caller, latq/kernels/compiled.py.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace nb = nanobind;
+
+// Sections are little-endian, and so is every machine that this is for.
+static_assert(std::endian::native == std::endian::little);
+
+namespace latq {
+namespace baseline {
+extern const Kernels kernels;
+}
+#if defined(LATQ_X86)
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+template <class T, size_t DIMS>
+using Array = nb::ndarray<T, nb::ndim<DIMS>, nb::c_contig, nb::device::cpu>;
+
+// Those that this processor runs, best last.
+std::vector<const Kernels*> available() {
+    std::vector<const Kernels*> found{&baseline::kernels};
+#if defined(LATQ_X86)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
+        found.push_back(&avx2::kernels);
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+            found.push_back(&avx512::kernels);
+    }
+#endif
+    return found;
+}
+
+const Kernels* active = available().back();
+
+std::vector<std::string> names() {
+    std::vector<std::string> found;
+    for (const Kernels* kernels : available()) found.emplace_back(kernels->name);
+    return found;
+}
+
+void use(const std::string& name) {
+    for (const Kernels* kernels : available())
+        if (name == kernels->name) {
+            active = kernels;
+            return;
+        }
+    throw std::invalid_argument("this processor or build has no instruction set " + name);
+}
+
+void require(bool held, const char* what) {
+    if (!held) throw std::invalid_argument(what);
+}
+
+bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
+
+size_t window_of(size_t n) {
+    size_t window = 1;
+    while (2 * window <= n) window *= 2;
+    return window;
+}
+
+void fwht(Array<float, 2> x) {
+    require(is_power_of_two(x.shape(1)), "fwht: the length is not a power of two");
+    nb::gil_scoped_release unlocked;
+    active->fwht(x.data(), x.shape(0), x.shape(1));
+}
+
+template <auto KERNEL>
+void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint32_t, 2> signs) {
+    const size_t rows = x.shape(0), n = x.shape(1), window = window_of(n);
+    require(n >= 1 && y.shape(0) == rows && y.shape(1) == n, "rotation: shapes differ");
+    require(signs.shape(0) == (window == n ? 1u : 4u) && signs.shape(1) == window, "rotation: wrong number of signs");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(x.data(), y.data(), rows, n, signs.data());
+}
+
+using Octets = Array<const uint8_t, 1>;
+
+PointModel model_of(Octets slots, Array<const uint32_t, 2> infos, Array<const int32_t, 2> costs,
+                    Array<const int32_t, 1> first, Array<const int32_t, 1> shifts) {
+    const size_t tables = infos.shape(0);
+    // Three more bytes than there are slots: they are read four at a time.
+    require(slots.shape(0) == (tables << 14) + 3, "model: wrong number of slots");
+    require(infos.shape(1) == 256 && costs.shape(0) == tables && costs.shape(1) == 256, "model: wrong tables");
+    require(first.shape(0) == shifts.shape(0), "model: wrong classes");
+    for (size_t c = 0; c < first.shape(0); ++c) {
+        const size_t last = (size_t)first(c) + (shifts(c) ? 0 : 6);
+        require(shifts(c) >= 0 && shifts(c) <= 16 && first(c) >= 0 && last < tables, "model: a class has no tables");
+    }
+    return {slots.data(), infos.data(), costs.data(), first.data(), shifts.data(), first.shape(0)};
+}
+
+void check_classes(const Array<const int32_t, 1>& classes, size_t blocks, const PointModel& model) {
+    require(classes.shape(0) == blocks, "points: one class per block is needed");
+    uint32_t largest = 0;
+    for (size_t b = 0; b < blocks; ++b) largest = std::max(largest, (uint32_t)classes.data()[b]);
+    require(largest < model.classes, "points: a class is out of range");
+}
+
+void nearest_points(Array<const float, 2> x, Array<int32_t, 2> points, float inverse) {
+    const size_t blocks = x.shape(0);
+    require(x.shape(1) == 8 && points.shape(0) == blocks && points.shape(1) == 8, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    active->nearest_points(x.data(), points.data(), blocks, inverse);
+}
+
+int64_t choose_points(Array<const float, 2> x, Array<const int32_t, 1> classes, float inverse, float gain,
+                      const PointModel& model, Array<int32_t, 2> points) {
+    const size_t blocks = x.shape(0);
+    require(x.shape(1) == 8 && points.shape(0) == blocks && points.shape(1) == 8, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    struct alignas(64) Line {
+        char bytes[64];
+    };
+    static thread_local std::unique_ptr<Line[]> scratch(new Line[SCRATCH_SIZE / sizeof(Line)]);
+    return active->choose_points(x.data(), classes.data(), blocks, inverse, gain, model, points.data(), scratch.get());
+}
+
+void point_costs(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, const PointModel& model,
+                 Array<int64_t, 1> costs) {
+    const size_t blocks = points.shape(0);
+    require(points.shape(1) == 8 && costs.shape(0) == blocks, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    active->point_costs(points.data(), classes.data(), blocks, model, costs.data());
+}
+
+bool lanes_are_sound(size_t lanes) { return is_power_of_two(lanes) && lanes <= 32; }
+
+size_t low_size_of(const Array<const int32_t, 1>& classes, const PointModel& model) {
+    size_t size = 0;
+    for (size_t b = 0; b < classes.shape(0); ++b) size += (size_t)model.shifts[classes.data()[b]];
+    return size;
+}
+
+std::pair<size_t, size_t> encode_points(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, size_t lanes,
+                                        const PointModel& model, Array<uint32_t, 1> states, Array<uint16_t, 1> words,
+                                        Array<int32_t, 1> escapes, Array<uint8_t, 1> low) {
+    const size_t blocks = points.shape(0);
+    require(points.shape(1) == 8 && lanes_are_sound(lanes) && states.shape(0) == lanes, "points: shapes differ");
+    require(words.shape(0) >= 8 * blocks + WORDS_SLACK && escapes.shape(0) == 8 * blocks, "points: too little room");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    require(low.shape(0) == low_size_of(classes, model), "points: too little room for low bits");
+    size_t found[2];
+    active->encode_points(points.data(), classes.data(), blocks, lanes, model, states.data(), words.data(),
+                          escapes.data(), low.data(), found);
+    return {found[0], found[1]};
+}
+
+bool decode_points(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
+                   Array<float, 2> points) {
+    const size_t blocks = classes.shape(0), size = stream.shape(0);
+    require(points.shape(0) == blocks && points.shape(1) == 8 && lanes_are_sound(lanes), "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    check_classes(classes, blocks, model);
+    const size_t low_size = low_size_of(classes, model);
+    require(rest.shape(0) >= low_size && (rest.shape(0) - low_size) % 4 == 0, "points: wrong number of low bits");
+    if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
+    const size_t escapes = (rest.shape(0) - low_size) / 4;
+    return active->decode_points(stream.data(), (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes,
+                                 low_size, classes.data(), blocks, lanes, model, points.data());
+}
+
+size_t precision_index(size_t precision) {
+    require(precision == 12 || precision == 14, "rans: the precision is not 12 or 14");
+    return precision == 14;
+}
+
+bool decode_symbols(Octets stream, size_t lanes, size_t precision, Octets slots, Array<const uint32_t, 1> infos,
+                    Array<uint8_t, 1> symbols) {
+    const size_t size = stream.shape(0), which = precision_index(precision);
+    require(lanes_are_sound(lanes) && slots.shape(0) == ((size_t)1 << precision) + 3 && infos.shape(0) == 256,
+            "rans: wrong tables");
+    if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
+    nb::gil_scoped_release unlocked;
+    return active->decode_symbols[which](stream.data(), (size - 4 * lanes) / 2, lanes, slots.data(), infos.data(),
+                                         symbols.data(), symbols.shape(0));
+}
+
+size_t encode_symbols(Octets symbols, size_t lanes, size_t precision, Array<const uint32_t, 1> infos,
+                      Array<uint32_t, 1> states, Array<uint16_t, 1> words) {
+    const size_t count = symbols.shape(0), which = precision_index(precision);
+    require(lanes_are_sound(lanes) && states.shape(0) == lanes && infos.shape(0) == 256, "rans: wrong tables");
+    require(words.shape(0) >= count + WORDS_SLACK, "rans: too little room");
+    nb::gil_scoped_release unlocked;
+    return active->encode_symbols[which](symbols.data(), count, lanes, infos.data(), states.data(), words.data());
+}
+
+void check_bits(size_t size, size_t width, size_t count, size_t widest) {
+    require(width >= 1 && width <= widest && count <= ((size_t)1 << 40), "bits: the width is out of range");
+    require(size >= (count * width + 7) / 8, "bits: too few bytes");
+}
+
+template <class T, auto KERNEL>
+void unpack_bits(Octets data, size_t width, Array<T, 1> values) {
+    check_bits(data.shape(0), width, values.shape(0), 8 * sizeof(T));
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(data.data(), data.shape(0), (int)width, values.shape(0), values.data());
+}
+
+template <class T, auto KERNEL>
+void pack_bits(Array<const T, 1> values, size_t width, Array<uint8_t, 1> data) {
+    check_bits(data.shape(0), width, values.shape(0), 8 * sizeof(T));
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(values.data(), (int)width, values.shape(0), data.data());
+}
+
+void check_digits(size_t words, uint32_t radix, size_t per_word, size_t count) {
+    require((radix == 3 || radix == 5 || radix == 7) && per_word >= 1, "digits: unknown radix");
+    require(words >= (count + per_word - 1) / per_word, "digits: too few words");
+}
+
+void split_digits(Array<const uint32_t, 1> words, uint32_t radix, size_t per_word, Array<uint16_t, 1> digits) {
+    check_digits(words.shape(0), radix, per_word, digits.shape(0));
+    nb::gil_scoped_release unlocked;
+    active->split_digits(words.data(), radix, per_word, digits.shape(0), digits.data());
+}
+
+void join_digits(Array<const uint16_t, 1> digits, uint32_t radix, size_t per_word, Array<uint32_t, 1> words) {
+    check_digits(words.shape(0), radix, per_word, digits.shape(0));
+    nb::gil_scoped_release unlocked;
+    active->join_digits(digits.data(), radix, per_word, digits.shape(0), words.data());
+}
+
+void codewords(Array<const uint16_t, 2> digits, Array<const int32_t, 1> scales, int32_t q,
+               Array<const int32_t, 1> offset, Array<float, 2> out) {
+    const size_t blocks = digits.shape(0);
+    require(digits.shape(1) == 8 && out.shape(0) == blocks && out.shape(1) == 8, "codewords: shapes differ");
+    require(scales.shape(0) == blocks && offset.shape(0) == 8, "codewords: shapes differ");
+    require(q >= 1 && q <= 4096, "codewords: q is out of range");
+    for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= q, "codewords: the offset is out of range");
+    nb::gil_scoped_release unlocked;
+    active->codewords(digits.data(), scales.data(), blocks, q, offset.data(), out.data());
+}
+
+template <class T>
+const Rows<T>& rows_of() {
+    if constexpr (sizeof(T) == 4) return active->rows32;
+    else return active->rows64;
+}
+
+template <class T>
+double peak(Array<const T, 2> x) {
+    nb::gil_scoped_release unlocked;
+    return rows_of<T>().peak(x.data(), x.size());
+}
+
+template <class T>
+void row_sums(Array<const T, 2> x, double by, Array<double, 1> sums) {
+    require(x.shape(1) >= 1 && sums.shape(0) == x.shape(0), "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    std::unique_ptr<double[]> scratch(new double[x.shape(1)]);
+    rows_of<T>().sums(x.data(), x.shape(0), x.shape(1), by, sums.data(), scratch.get());
+}
+
+template <class T>
+void row_squares(Array<const T, 2> x, double by, Array<const float, 1> means, Array<double, 1> sums) {
+    const size_t rows = x.shape(0);
+    require(x.shape(1) >= 1 && sums.shape(0) == rows && means.shape(0) == rows, "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    std::unique_ptr<double[]> scratch(new double[x.shape(1)]);
+    rows_of<T>().squares(x.data(), rows, x.shape(1), by, means.data(), sums.data(), scratch.get());
+}
+
+template <class T>
+void divided(Array<const T, 2> x, double by, Array<const float, 1> means, Array<const double, 1> inverses,
+             Array<float, 2> out) {
+    const size_t rows = x.shape(0);
+    require(means.shape(0) == rows && inverses.shape(0) == rows, "rows: shapes differ");
+    require(out.shape(0) == rows && out.shape(1) == x.shape(1), "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    rows_of<T>().divided(x.data(), rows, x.shape(1), by, means.data(), inverses.data(), out.data());
+}
+
+void row_dots(Array<const float, 2> u, Array<const float, 2> v, Array<double, 1> sums) {
+    const size_t rows = v.shape(0), n = v.shape(1);
+    require(n >= 1 && u.shape(0) == rows && u.shape(1) >= n && sums.shape(0) == rows, "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    std::unique_ptr<double[]> scratch(new double[n]);
+    active->row_dots(u.data(), v.data(), rows, u.shape(1), n, sums.data(), scratch.get());
+}
+
+void restored(Array<const float, 2> x, Array<const double, 1> scales, Array<const double, 1> means, double by,
+              Array<float, 2> out) {
+    const size_t rows = x.shape(0), n = x.shape(1);
+    require(scales.shape(0) == rows && means.shape(0) == rows, "rows: shapes differ");
+    require(out.shape(0) == rows && out.shape(1) == n, "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    active->restored(x.data(), rows, n, scales.data(), means.data(), by, out.data());
+}
+
+// Entries of a row must be neighbours; rows may be apart.
+template <class T>
+using Matrix = nb::ndarray<T, nb::ndim<2>, nb::device::cpu>;
+
+template <class T, auto KERNEL>
+void transpose(Matrix<const T> from, Matrix<T> to) {
+    const size_t rows = from.shape(0), columns = from.shape(1);
+    require(to.shape(0) == columns && to.shape(1) == rows, "transpose: shapes differ");
+    require(from.stride(1) == 1 && to.stride(1) == 1 && from.stride(0) >= (int64_t)columns &&
+                to.stride(0) >= (int64_t)rows,
+            "transpose: entries of a row are not neighbours");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(from.data(), (size_t)from.stride(0), to.data(), (size_t)to.stride(0), rows, columns);
+}
+
+}  // namespace
+}  // namespace latq
+
+// A function whose arrays are taken as they are, never as converted copies.
+template <size_t... I, class Function>
+void add(nb::module_& m, const char* name, Function* function, std::index_sequence<I...>) {
+    m.def(name, function, ((void)I, nb::arg().noconvert())...);
+}
+
+template <class Result, class... Arguments>
+void add(nb::module_& m, const char* name, Result (*function)(Arguments...)) {
+    add(m, name, function, std::index_sequence_for<Arguments...>{});
+}
+
+NB_MODULE(_core, m) {
+    using namespace latq;
+    m.attr("SLICE") = SLICE;
+    m.attr("WORDS_SLACK") = WORDS_SLACK;
+    m.def("available", &names);
+    m.def("use", &use);
+    m.def("active", [] { return std::string(active->name); });
+    add(m, "fwht", &fwht);
+    add(m, "rotate", &turn<&Kernels::rotate>);
+    add(m, "unrotate", &turn<&Kernels::unrotate>);
+
+    // Keeps the arrays that it points into alive.
+    nb::class_<PointModel>(m, "PointModel");
+    m.def("point_model", &model_of, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(),
+          nb::arg().noconvert(), nb::arg().noconvert(), nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
+          nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>());
+    add(m, "nearest_points", &nearest_points);
+    add(m, "choose_points", &choose_points);
+    add(m, "point_costs", &point_costs);
+    add(m, "encode_points", &encode_points);
+    add(m, "decode_points", &decode_points);
+
+    add(m, "decode_symbols", &decode_symbols);
+    add(m, "encode_symbols", &encode_symbols);
+    add(m, "unpack_bits", &unpack_bits<uint8_t, &Kernels::unpack8>);
+    add(m, "unpack_bits", &unpack_bits<uint16_t, &Kernels::unpack16>);
+    add(m, "unpack_bits", &unpack_bits<uint32_t, &Kernels::unpack32>);
+    add(m, "pack_bits", &pack_bits<uint8_t, &Kernels::pack8>);
+    add(m, "pack_bits", &pack_bits<uint16_t, &Kernels::pack16>);
+    add(m, "pack_bits", &pack_bits<uint32_t, &Kernels::pack32>);
+    add(m, "split_digits", &split_digits);
+    add(m, "join_digits", &join_digits);
+    add(m, "codewords", &codewords);
+
+    add(m, "peak", &peak<float>);
+    add(m, "peak", &peak<double>);
+    add(m, "row_sums", &row_sums<float>);
+    add(m, "row_sums", &row_sums<double>);
+    add(m, "row_squares", &row_squares<float>);
+    add(m, "row_squares", &row_squares<double>);
+    add(m, "divided", &divided<float>);
+    add(m, "divided", &divided<double>);
+    add(m, "row_dots", &row_dots);
+    add(m, "restored", &restored);
+
+    add(m, "transpose", &transpose<uint8_t, &Kernels::transpose8>);
+    add(m, "transpose", &transpose<uint16_t, &Kernels::transpose16>);
+    add(m, "transpose", &transpose<uint32_t, &Kernels::transpose32>);
+    add(m, "transpose", &transpose<uint64_t, &Kernels::transpose64>);
+}

@@ -1,0 +1,250 @@
+"""The definition of the kernels that choose, encode and decode points of E8 under a model (spec section 8.3).
+
+Points are doubled coordinates in blocks of 8, laid out (8, N). A block costs its first coordinate (which tells the
+coset), six more given the coset, and the last given the parity that the others leave. A class of blocks with a shift
+codes the high parts of its coordinates, all by one table, and keeps the low bits beside.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latq.kernels.reference import (
+    F32,
+    I32,
+    U8,
+    RansReader,
+    RansTables,
+    add8,
+    coset_points,
+    nearest_point,
+    pack_bits,
+    rans_encode,
+    tree_sum,
+    unpack_bits,
+)
+
+I64 = npt.NDArray[np.int64]
+Classes = npt.NDArray[np.intp]
+
+BLOCK = 8
+ESCAPE = 0
+# Escaped values fit this many bits, sign included.
+ESCAPE_BITS = 32
+# Costs are in units of 2^-16 bit.
+COST_UNIT = 1 << 16
+# Coded values are at most so large.
+REACH = 127
+# Tables of a class of shift 0: any first coordinate; the next six by parity; the last by residue modulo 4.
+FIRST, EVEN, LAST = 0, 1, 3
+# Blocks that share one price of a bit, few enough to stay in the cache.
+SLICE = 1 << 13
+# Units of squared error per entry and bit, over the error per entry: -dD / dR = 2 ln 2 D.
+BIT_WORTH = 2 * 0.6931471805599453
+
+
+class PointModel:
+    """Tables (tables, alphabet) of frequencies of precision 14, costs and coded values; symbol 0 is the escape.
+
+    ``first`` is the first table of each class, ``shifts`` how many low bits of its coordinates are stored as such.
+    """
+
+    def __init__(
+        self, frequencies: npt.NDArray[np.uint32], costs: I64, values: I32, first: Classes, shifts: I32
+    ) -> None:
+        self.rans = RansTables(frequencies)
+        self.costs, self.values, self.first, self.shifts = costs, values, first, shifts
+        # Symbol of value v in table k is symbols[k, v + REACH]; values of other residues are never asked for.
+        self.symbols = np.zeros((len(frequencies), 2 * REACH + 1), np.uint8)
+        table, symbol = np.nonzero(frequencies[:, 1:])
+        self.symbols[table, values[table, symbol + 1] + REACH] = symbol + 1
+
+    def symbols_of(self, table: npt.NDArray[np.intp], values: I32) -> U8:
+        """Symbols of values under the table of each; the escape where a table does not have the value."""
+        known = (values >= -REACH) & (values <= REACH)
+        found: U8 = self.symbols[table, np.where(known, values + REACH, 0)]
+        return np.where(known, found, np.uint8(ESCAPE))
+
+
+# --- choice -------------------------------------------------------------------------------------------------------
+
+
+def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
+    """Points (8, N) for blocks ``x`` (8, N), and what they cost.
+
+    Without a model the nearest point, at no cost; with one, that point of either coset, or the origin, which has the
+    least error + price * bits, the price being what a bit is worth in these very blocks.
+    """
+    out, cost = np.empty(x.shape, np.int32), 0
+    for begin in range(0, x.shape[1], SLICE):
+        part = slice(begin, begin + SLICE)
+        if model is None:
+            out[:, part] = nearest_point(x[:, part] * (np.float32(1) / step))
+        else:
+            out[:, part], bits = _choose(np.ascontiguousarray(x[:, part]), classes[part], step, model)
+            cost += bits
+    return out, cost
+
+
+def _choose(x: F32, classes: Classes, step: np.float32, model: PointModel) -> tuple[I32, int]:
+    candidates = [*coset_points(x * (np.float32(1) / step)), np.zeros(x.shape, np.int32)]
+    gain = gain_of(step)
+    errors = [add8((x - c.astype(np.float32) * gain) ** 2) for c in candidates]
+    nearest = np.minimum(errors[0], errors[1]).astype(np.float64)
+    price = BIT_WORTH * float(tree_sum(nearest)) / (BLOCK * x.shape[1] * COST_UNIT)
+    bits = [point_costs(points, classes, model) for points in candidates]
+    costs = [e.astype(np.float64) + price * b for e, b in zip(errors, bits, strict=True)]
+    best = np.argmin(costs, axis=0)
+    chosen = np.where(best == 0, candidates[0], np.where(best == 1, candidates[1], candidates[2]))
+    return chosen, int(np.choose(best, bits).sum())
+
+
+def gain_of(step: np.float32) -> np.float32:
+    """What one unit of a doubled coordinate decodes to: about the least-squares gain of nearest points on N(0, 1).
+
+    That is 1 / (1 + D) where D = step^2 G(E8) is small, and by measurement a little more where it is not.
+    """
+    noise = step * step * np.float32(0.0717)
+    return step * np.float32(0.5) * (np.float32(1) / (np.float32(1) + noise * np.float32(0.9)))
+
+
+def point_costs(points: I32, classes: Classes, model: PointModel) -> I64:
+    """Cost of each block (N,)."""
+    coded = _symbols(points, classes, model)
+    escaped = (coded.symbols == ESCAPE).sum(axis=0, dtype=np.int64) * ESCAPE_BITS
+    cost: I64 = model.costs[coded.tables, coded.symbols].sum(axis=0)
+    cost += (escaped + BLOCK * model.shifts[classes]) * COST_UNIT
+    return cost
+
+
+# --- coding -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Symbols (8, N), the table and the coded value of each."""
+
+    symbols: U8
+    tables: npt.NDArray[np.intp]
+    values: I32
+
+
+def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) -> tuple[bytes, bytes]:
+    """(rANS stream, escaped values and low bits); a row is one coordinate of ``lanes`` blocks."""
+    coded = _symbols(points, classes, model)
+    parts = [
+        (i, slice(begin, begin + lanes)) for begin in range(0, points.shape[1], lanes) for i in range(BLOCK)
+    ]  # in the order of the stream
+    stream = rans_encode([(coded.symbols[i, part], coded.tables[i, part]) for i, part in parts], model.rans, lanes)
+    escaped = coded.symbols == ESCAPE
+    escapes = [coded.values[i, part][escaped[i, part]] for i, part in parts] if escaped.any() else []
+    shifts = model.shifts[classes]
+    low = ((points >> 1) & ((1 << shifts) - 1)).astype(np.uint32)
+    # The last coordinate's lowest bit follows from the others: the coset takes its place.
+    low[7] = low[7] & ~np.uint32(1) | (points[0] & 1).astype(np.uint32)
+    return stream, b"".join(e.astype("<i4").tobytes() for e in escapes) + _pack_low(low, shifts)
+
+
+def decode_points(
+    stream: bytes | memoryview, rest: bytes | memoryview, classes: Classes, model: PointModel, lanes: int
+) -> F32 | None:
+    """Inverse of :func:`encode_points`: points (8, N) as float32, rounded beyond 2^24; None if damaged.
+
+    ``rest`` is known to hold the low bits, and a whole number of escaped values before them.
+    """
+    shifts = model.shifts[classes]
+    low_size = int(shifts.sum())
+    escapes = np.frombuffer(rest, "<i4", (len(rest) - low_size) // 4)
+    reader = RansReader(stream, model.rans, lanes)
+    points = np.empty((BLOCK, classes.size), np.int32)
+    taken = 0
+    for begin in range(0, classes.size, lanes):
+        part = slice(begin, begin + lanes)
+        taken = _decode_row(reader, points[:, part], classes[part], escapes, taken, model)
+    if not reader.sound or taken != escapes.size:
+        return None
+    if low_size:
+        _join(points, _unpack_low(rest[len(rest) - low_size :], shifts), shifts)
+    return points.astype(np.float32)
+
+
+def _decode_row(
+    reader: RansReader, points: I32, classes: Classes, escapes: npt.NDArray[np.int32], taken: int, model: PointModel
+) -> int:
+    """One block per lane, into ``points``; escaped values come row by row, lane by lane. Returns how many are taken."""
+    coset = parity = np.zeros(points.shape[1], np.int32)
+    shifted = model.shifts[classes] > 0
+    for i in range(BLOCK):
+        table = model.first[classes] + _table(i, coset, parity, shifted)
+        symbols = reader.row(table)
+        value = model.values[table, symbols]
+        escaped = np.flatnonzero(symbols == ESCAPE)
+        given = escapes[taken : taken + escaped.size]
+        value[escaped[: given.size]] = given
+        taken += escaped.size
+        points[i] = value
+        coset = value & 1 if i == 0 else coset
+        parity = parity ^ ((value - coset) >> 1 & 1)
+    return taken
+
+
+def _symbols(points: I32, classes: Classes, model: PointModel) -> _Coded:
+    k = points >> 1
+    coset = points[0] & 1
+    parity = np.zeros_like(coset)
+    symbols = np.empty(points.shape, np.uint8)
+    chosen = np.empty(points.shape, np.intp)
+    shifts = model.shifts[classes]
+    values = np.where(shifts > 0, k >> shifts, points)
+    for i in range(BLOCK):
+        chosen[i] = model.first[classes] + _table(i, coset, parity, shifts > 0)
+        symbols[i] = model.symbols_of(chosen[i], values[i])
+        parity = parity ^ (k[i] & 1)
+    return _Coded(symbols, chosen, values)
+
+
+def _table(i: int, coset: I32, parity: I32, shifted: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Table of coordinate ``i`` of each block, among those of its class."""
+    if i == 0:
+        return np.full(coset.size, FIRST, np.intp)
+    table = EVEN + coset if i < BLOCK - 1 else LAST + coset + 2 * parity
+    return np.where(shifted, FIRST, table).astype(np.intp)
+
+
+# --- low bits -----------------------------------------------------------------------------------------------------
+
+
+def _pack_low(low: npt.NDArray[np.uint32], shifts: I32) -> bytes:
+    """Low bits (8, N), ``shifts`` (N,) of each: as many bytes per block."""
+    ends = np.cumsum(shifts, dtype=np.int64)
+    out = np.zeros(int(shifts.sum()), np.uint8)
+    for shift in np.unique(shifts[shifts > 0]).tolist():
+        blocks = np.flatnonzero(shifts == shift)
+        octets = np.frombuffer(pack_bits(low[:, blocks].T.reshape(-1), shift), np.uint8)
+        out[(ends[blocks] - shift)[:, None] + np.arange(shift)] = octets.reshape(-1, shift)
+    return out.tobytes()
+
+
+def _unpack_low(data: bytes | memoryview, shifts: I32) -> I32:
+    """Inverse of :func:`_pack_low`."""
+    octets = np.frombuffer(data, np.uint8)
+    ends = np.cumsum(shifts, dtype=np.int64)
+    low = np.zeros((BLOCK, shifts.size), np.int32)
+    for shift in np.unique(shifts[shifts > 0]).tolist():
+        blocks = np.flatnonzero(shifts == shift)
+        own = octets[(ends[blocks] - shift)[:, None] + np.arange(shift)]
+        low[:, blocks] = unpack_bits(own.tobytes(), shift, BLOCK * blocks.size).reshape(-1, BLOCK).T
+    return low
+
+
+def _join(points: I32, low: I32, shifts: I32) -> None:
+    """Turn high parts into doubled coordinates (8, N) where the shift is not 0, in place."""
+    coset = low[7] & 1
+    k = (points << shifts) | low
+    k[7] ^= coset
+    parity = k[0] & 1
+    for i in range(1, BLOCK - 1):
+        parity = parity ^ (k[i] & 1)
+    k[7] |= parity
+    np.copyto(points, 2 * k + coset, where=shifts > 0)

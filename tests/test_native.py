@@ -1,0 +1,308 @@
+"""The native kernels give the bits of their definition, whatever the instruction set."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latq import kernels
+from latq.codecs import e8_entropy
+from latq.codecs.e8_design import OFFSET
+from latq.coding import rans
+from latq.coding.model import Density
+from latq.kernels import points, reference, vectors
+from latq.kernels.points import PointModel
+
+if kernels.IMPLEMENTATION == "reference":
+    pytest.skip("latq has no native kernels here", allow_module_level=True)
+
+from latq.kernels import _core, compiled
+
+F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+LENGTHS = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 50, 64, 100, 128, 256, 512, 1016, 1023, 1024, 1025, 2040, 4096, 11008)
+
+
+@pytest.fixture(params=compiled.instruction_sets(), scope="module")
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = compiled.instruction_set()
+    compiled.use(request.param)
+    yield request.param
+    compiled.use(before)
+
+
+def same(a: npt.NDArray[np.generic] | None, b: npt.NDArray[np.generic]) -> bool:
+    """Equal in dtype, shape and every bit."""
+    return a is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def numbers(seed: int, *shape: int) -> F32:
+    """Of all sizes, with zeros of both signs and ties between them."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape) * 2.0 ** rng.integers(-3, 3 + 20 * (seed % 2), shape)
+    x = np.where(rng.random(shape) < 0.2, np.round(2 * x) / 2, x)
+    return np.where(rng.random(shape) < 0.05, rng.choice([0.0, -0.0], shape), x).astype(np.float32)
+
+
+@pytest.mark.usefixtures("isa")
+class TestRotation:
+    @pytest.mark.parametrize("n", LENGTHS)
+    def test_rotate_and_unrotate(self, n: int) -> None:
+        x = numbers(n, 3, n)
+        assert same(compiled.rotate(x, n), reference.rotate(x, n))
+        assert same(compiled.unrotate(x, n), reference.unrotate(x, n))
+
+    @given(log=st.integers(0, 13), seed=st.integers(0, 99))
+    @settings(max_examples=30, deadline=None)
+    def test_fwht(self, log: int, seed: int) -> None:
+        x = numbers(seed, 2, 1 << log)
+        assert same(compiled.fwht(x), reference.fwht(x))
+
+    def test_views_are_not_written_to(self) -> None:
+        x = numbers(1, 64, 6).T
+        before = x.copy()
+        assert same(compiled.rotate(x, 3), reference.rotate(x, 3))
+        assert same(x, before)
+
+
+def test_constants_agree() -> None:
+    assert _core.SLICE == points.SLICE
+
+
+def model_of(shifts: tuple[int, ...], spread: float) -> PointModel:
+    """A model whose classes have these shifts, wide enough for values of about ``spread``."""
+    x = np.arange(-100, 101)
+    counts = (1e6 * np.exp(-(x**2) / (2 * spread**2))).astype(np.int64)
+    density = Density.fit(counts, shifts[0], (3, 4))
+    return density.with_classes(tuple(8 * k for k in range(len(shifts))), shifts).tables
+
+
+def lattice_points(seed: int, blocks: int, spread: float) -> I32:
+    """Points (8, N) of E8, a few of them far out."""
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal((8, blocks)) * spread * np.where(rng.random(blocks) < 0.03, 1e4, 1)
+    return reference.nearest_point(y.astype(np.float32))
+
+
+@pytest.mark.usefixtures("isa")
+class TestPoints:
+    @given(
+        shifts=st.sampled_from([(0,), (3,), (0, 0), (2, 1, 0, 0), (16, 5)]),
+        spread=st.sampled_from([0.5, 3.0, 20.0]),
+        blocks=st.one_of(st.integers(1, 70), st.integers(2040, 2200), st.just(points.SLICE + 77)),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_cost_encode_decode(self, shifts: tuple[int, ...], spread: float, blocks: int, seed: int) -> None:
+        model = model_of(shifts, spread)
+        classes = np.random.default_rng(seed).integers(0, len(shifts), blocks)
+        found = lattice_points(seed, blocks, spread)
+        found <<= model.shifts[classes]
+        lanes = e8_entropy.lanes_for(blocks)
+        costs = points.point_costs(found, classes, model)
+        stream, rest = points.encode_points(found, classes, model, lanes)
+        assert same(compiled.point_costs(found, classes, model), costs)
+        assert compiled.encode_points(found, classes, model, lanes) == (stream, rest)
+        decoded = points.decode_points(stream, rest, classes, model, lanes)
+        again = compiled.decode_points(stream, rest, classes, model, lanes)
+        assert decoded is not None
+        assert again is not None
+        assert same(again, decoded)
+        assert (decoded == found.astype(np.float32)).all()
+
+    @given(
+        step=st.sampled_from([4.0, 0.7, 0.05, 2.0**-10]),
+        blocks=st.one_of(st.integers(1, 70), st.just(points.SLICE), st.just(points.SLICE + 77)),
+        classes=st.integers(1, 3),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_choice(self, step: float, blocks: int, classes: int, seed: int) -> None:
+        model = model_of((0, 2, 3)[:classes], 6.0)
+        of = np.random.default_rng(seed).integers(0, classes, blocks)
+        x = numbers(2 * seed, 8, blocks)
+        for used in (model, None):
+            expected, cost = points.choose_points(x, of, np.float32(step), used)
+            found, also = compiled.choose_points(x, of, np.float32(step), used)
+            assert same(found, expected)
+            assert also == cost
+
+    def test_all_zero(self) -> None:
+        x, classes = np.zeros((8, 100), np.float32), np.zeros(100, np.intp)
+        expected, cost = points.choose_points(x, classes, np.float32(1), model_of((0,), 2.0))
+        assert not expected.any()
+        assert compiled.choose_points(x, classes, np.float32(1), model_of((0,), 2.0))[1] == cost
+
+    @given(cut=st.integers(0, 2000), flip=st.integers(0, 10**6))
+    @settings(max_examples=60, deadline=None)
+    def test_damage_is_noticed_alike(self, cut: int, flip: int) -> None:
+        model, classes = model_of((0, 2), 3.0), np.arange(2500) % 2
+        stream, rest = points.encode_points(lattice_points(1, 2500, 3.0), classes, model, 32)
+        damaged = bytearray(stream[: len(stream) - cut])
+        damaged[flip % len(damaged)] ^= 1 << flip % 8
+        expected = points.decode_points(bytes(damaged), rest, classes, model, 32)
+        found = compiled.decode_points(bytes(damaged), rest, classes, model, 32)
+        assert (found is None) == (expected is None)
+        assert compiled.decode_points(stream, rest[4:], classes, model, 32) is None
+
+    def test_bounds(self) -> None:
+        model, x = model_of((0,), 2.0), np.zeros((8, 40), np.float32)
+        for classes in (np.ones(40, np.intp), np.full(40, -1), np.zeros(39, np.intp)):
+            with pytest.raises(ValueError, match="class"):
+                compiled.choose_points(x, classes, np.float32(1), model)
+        assert compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 1) is None
+        with pytest.raises(ValueError, match="shapes"):
+            compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 3)
+
+
+@pytest.mark.usefixtures("isa")
+class TestFixed:
+    @given(
+        q=st.sampled_from([2, 3, 4, 5, 7, 10, 12, 14, 16, 24, 56, 1024, 4096]),
+        blocks=st.integers(1, 300),
+        offset=st.sampled_from([(0,) * 8, OFFSET]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_codewords(self, q: int, blocks: int, offset: tuple[int, ...], seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        digits = rng.integers(0, q, (8, blocks)).astype(np.uint16)
+        args = digits, q, np.array(offset, np.int32), rng.integers(1, 256, blocks).astype(np.int32)
+        assert same(compiled.scaled_codewords(*args), reference.scaled_codewords(*args))
+
+    @given(radix=st.sampled_from([(3, 5), (5, 3), (7, 11)]), count=st.integers(0, 300), seed=st.integers(0, 99))
+    @settings(deadline=None)
+    def test_digits(self, radix: tuple[int, int], count: int, seed: int) -> None:
+        digits = np.random.default_rng(seed).integers(0, radix[0], count).astype(np.uint16)
+        words = reference.join_digits(digits, *radix)
+        assert same(compiled.join_digits(digits, *radix), words)
+        assert same(compiled.split_digits(words, *radix, count), digits)
+
+    @given(width=st.integers(1, 32), count=st.integers(0, 300), seed=st.integers(0, 99))
+    @settings(deadline=None)
+    def test_bits(self, width: int, count: int, seed: int) -> None:
+        values = np.random.default_rng(seed).integers(0, 1 << width, count).astype(np.uint32)
+        data = reference.pack_bits(values, width)
+        assert compiled.pack_bits(values, width) == data
+        assert same(compiled.unpack_bits(data, width, count), reference.unpack_bits(data, width, count))
+        if count:
+            with pytest.raises(ValueError, match="too few"):
+                compiled.unpack_bits(data[:-1], width, count)
+
+    @given(
+        alphabet=st.sampled_from([1, 2, 8, 200, 255]),
+        count=st.one_of(st.integers(1, 3000), st.just(40_000)),
+        precision=st.sampled_from([12, 14]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_symbols(self, alphabet: int, count: int, precision: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        symbols = (rng.integers(0, alphabet, count) * rng.random(count)).astype(np.uint8)
+        freq = rans.normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64), precision)
+        lanes = rans.lanes_for(count)
+        data = reference.rans_encode_symbols(symbols, freq, lanes)
+        assert compiled.rans_encode_symbols(symbols, freq, lanes) == data
+        assert same(compiled.rans_decode_symbols(data, freq, count, lanes), symbols)
+        for bad in (data[:-2], data + b"\0\0", data[:-1], b""):
+            assert compiled.rans_decode_symbols(bad, freq, count, lanes) is None
+
+
+@pytest.mark.usefixtures("isa")
+class TestVectors:
+    @given(
+        rows=st.integers(1, 5),
+        n=st.one_of(st.integers(1, 70), st.sampled_from([1023, 1024, 1025, 5000])),
+        kept=st.floats(0.1, 1),
+        dtype=st.sampled_from(["float32", "float64", "float16"]),
+        exponent=st.sampled_from([0, 3, -7, 140, -140, 1001]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_rows(self, rows: int, n: int, kept: float, dtype: str, exponent: int, seed: int) -> None:
+        x = numbers(2 * seed, rows, n).astype(dtype)
+        means, inverses = numbers(seed + 1, rows), numbers(seed + 2, rows).astype(np.float64)
+        assert compiled.peak(x) == vectors.peak(x)
+        assert same(compiled.row_sums(x, exponent), vectors.row_sums(x, exponent))
+        assert same(compiled.row_squares(x, exponent, means), vectors.row_squares(x, exponent, means))
+        u, v = numbers(seed + 3, rows, n), numbers(seed + 4, rows, max(1, int(kept * n)))
+        assert same(compiled.row_dots(u, v), vectors.row_dots(u, v))
+        assert same(compiled.tree_sum(x.astype(np.float64)), reference.tree_sum(x.astype(np.float64)))
+        with np.errstate(over="ignore"):
+            assert same(compiled.divided(x, exponent, means, inverses), vectors.divided(x, exponent, means, inverses))
+            args = inverses, means.astype(np.float64), exponent
+            assert same(compiled.restored(u, *args), vectors.restored(u, *args))
+
+    @given(
+        rows=st.integers(1, 300),
+        columns=st.integers(1, 300),
+        dtype=st.sampled_from(["f2", "f4", "f8", ">f4", "i4"]),
+        apart=st.integers(0, 9),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_transpose(self, rows: int, columns: int, dtype: str, apart: int) -> None:
+        source = numbers(0, rows, columns + apart).astype(dtype)[:, :columns]
+        target = np.zeros((columns, rows + apart), dtype)[:, :rows]
+        compiled.copy_transposed(source, target)
+        assert same(target, source.T)
+
+    @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_peak_tells_what_is_not_finite(self, bad: float, dtype: type) -> None:
+        x = np.ones((3, 40), dtype)
+        x[2, 17] = bad
+        assert not np.isfinite(compiled.peak(x))
+        assert compiled.peak(np.empty((0, 5), dtype)) == 0
+
+
+ENCODE = """
+import hashlib, sys
+import numpy as np
+import latq
+x = np.random.default_rng(0).standard_normal((1100, 1200)).astype(np.float32) * np.float32(3) + 1
+x[:, 7] *= 1000
+for options in ({"coding": "entropy"}, {"coding": "entropy", "bits": 9.5, "axis": 1}, {"bits": 3.2}):
+    data = latq.encode(x[:, :80] if "coding" not in options else x, threads=int(sys.argv[1]), **options)
+    y = latq.decode(data)
+    print(hashlib.sha256(data).hexdigest(), hashlib.sha256(y.tobytes()).hexdigest())
+"""
+
+
+def test_files_are_the_same_bytes() -> None:
+    """Whatever runs, and in however many threads."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LATQ_")}
+
+    def hashes(threads: int, **variables: str) -> str:
+        command = [sys.executable, "-c", ENCODE, str(threads)]
+        return subprocess.run(command, env=environment | variables, check=True, capture_output=True, text=True).stdout
+
+    expected = hashes(1, LATQ_KERNELS="reference")
+    for name in compiled.instruction_sets():
+        assert hashes(2, LATQ_ISA=name) == expected
+
+
+class TestChoice:
+    """The environment decides which kernels run."""
+
+    @pytest.mark.parametrize(
+        ("variables", "expected"),
+        [
+            ({}, "native"),
+            ({"LATQ_KERNELS": "native"}, "native"),
+            ({"LATQ_KERNELS": "reference"}, "reference"),
+            ({"LATQ_ISA": "baseline"}, "native baseline"),
+            ({"LATQ_ISA": "quantum"}, "is not available here"),
+            ({"LATQ_KERNELS": "fast"}, "use native or reference"),
+        ],
+    )
+    def test_environment(self, variables: dict[str, str], expected: str) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LATQ_")} | variables
+        code = "from latq import kernels; print(kernels.IMPLEMENTATION)"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert expected in done.stdout + done.stderr

@@ -46,13 +46,14 @@ LATQ_INLINE uint32_t decode_lane(Reader& reader, size_t lane, uint32_t table, co
     const uint32_t found = slots[(table << P) + slot];
     const uint32_t info = infos[(table << 8) + found];
     uint32_t next = (info & 0xFFFFu) * (x >> P) + slot - (info >> 16);
-    if (next < RANS_LOW) {
-        if (reader.words == reader.end) {
-            reader.dry = true;
-        } else {
-            next = next << 16 | word_at(reader.words);
-            reader.words += 2;
-        }
+    // Whether a word is due is a coin toss: no branch on it, except at the end of the stream.
+    const uint32_t due = next < RANS_LOW;
+    if (reader.words != reader.end) [[likely]] {
+        const uint32_t filled = next << 16 | word_at(reader.words);
+        next = due ? filled : next;
+        reader.words += 2 * due;
+    } else {
+        reader.dry |= due;
     }
     reader.states[lane] = next;
     return found;
@@ -93,17 +94,20 @@ struct Row {
 
 // One row of ``count`` blocks, lane by lane.
 inline void decode_row(Reader& reader, Escapes& escapes, size_t count, const PointModel& model, Row& row) {
-    int32_t coset[MAX_LANES], parity[MAX_LANES];
+    int32_t first[MAX_LANES], coset[MAX_LANES] = {}, parity[MAX_LANES] = {};
+    bool shifted[MAX_LANES];
+    for (size_t lane = 0; lane < count; ++lane) {
+        first[lane] = model.first[row.classes[lane]];
+        shifted[lane] = model.shifts[row.classes[lane]] > 0;
+    }
     for (int i = 0; i < 8; ++i)
         for (size_t lane = 0; lane < count; ++lane) {
-            const int32_t of = row.classes[lane];
-            int32_t table = model.first[of];
-            if (i > 0 && model.shifts[of] == 0)
-                table += i < 7 ? 1 + coset[lane] : 3 + coset[lane] + 2 * parity[lane];
+            const int32_t further = i == 0 ? 0 : i < 7 ? 1 + coset[lane] : 3 + coset[lane] + 2 * parity[lane];
+            const int32_t table = first[lane] + (shifted[lane] ? 0 : further);
             const uint32_t found = decode_lane<PRECISION>(reader, lane, (uint32_t)table, model.slots, model.infos);
             const int32_t value = found ? (int32_t)found - 128 : escapes.next();
             row.values[i][lane] = value;
-            if (i == 0) coset[lane] = value & 1, parity[lane] = 0;
+            if (i == 0) coset[lane] = value & 1;
             parity[lane] ^= (value - coset[lane]) >> 1 & 1;
         }
 }
@@ -197,7 +201,7 @@ inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* es
     for (size_t b = 0; b < blocks; b += lanes) {
         const size_t count = blocks - b < lanes ? blocks - b : lanes;
         std::memcpy(row.classes, classes + b, count * sizeof *classes);
-        if (count == MAX_LANES && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES)
+        if (W >= 8 && count == MAX_LANES && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES)
             decode_full_row(reader, left, model, row);
         else decode_row(reader, left, count, model, row);
         if (reader.dry) return false;
@@ -221,7 +225,7 @@ inline bool decode_symbols(const uint8_t* stream, size_t words, size_t lanes, co
     Reader reader(stream, words, lanes);
     for (size_t begin = 0; begin < count; begin += lanes) {
         const size_t n = count - begin < lanes ? count - begin : lanes;
-        if (n == MAX_LANES && reader.end - reader.words >= 2 * (ptrdiff_t)MAX_LANES) {
+        if (W >= 8 && n == MAX_LANES && reader.end - reader.words >= 2 * (ptrdiff_t)MAX_LANES) {
             for (size_t lane = 0; lane < MAX_LANES; lane += W) {
                 const U found = decode_lanes<P>(reader, lane, U{}, slots, infos);
                 for (size_t i = 0; i < W; ++i) symbols[begin + lane + i] = (uint8_t)found[i];
@@ -311,7 +315,7 @@ inline size_t encode_symbols(const uint8_t* symbols, size_t count, size_t lanes,
     for (size_t row = (count + lanes - 1) / lanes; row-- > 0;) {
         const uint8_t* own = symbols + row * lanes;
         const size_t n = count - row * lanes < lanes ? count - row * lanes : lanes;
-        if (n == MAX_LANES) {
+        if (W >= 8 && n == MAX_LANES) {
             for (size_t lane = MAX_LANES; lane > 0;) {
                 lane -= W;
                 U index;
@@ -357,7 +361,7 @@ inline void encode_points(const int32_t* points, const int32_t* classes, size_t 
             }
         }
         for (int i = 8; i-- > 0;) {
-            if (count == MAX_LANES) {
+            if (W >= 8 && count == MAX_LANES) {
                 uint32_t escaped = 0;
                 for (size_t lane = MAX_LANES; lane > 0;) {
                     lane -= W;

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels import _core, reference, vectors
+from latq.kernels import points as points_definition
 from latq.kernels.points import BLOCK, COST_UNIT, ESCAPE, ESCAPE_BITS, I64, Classes, PointModel, gain_of
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
 from latq.kernels.vectors import Floats
@@ -143,7 +144,9 @@ def _pack(model: PointModel) -> _core.PointModel:
     infos[:, 0], costs[:, 0] = frequencies[:, ESCAPE], escape_cost[:, 0]
     slots = np.take_along_axis(entry.astype(np.uint8), model.rans.symbol_of.astype(np.intp), axis=1)
     padded = np.concatenate([slots.reshape(-1), np.zeros(3, np.uint8)])
-    return _core.point_model(padded, infos, costs, _int32(model.first), _int32(model.shifts))
+    classes = np.arange(model.first.size)
+    origin = _int32(points_definition.point_costs(np.zeros((BLOCK, classes.size), np.int32), classes, model))
+    return _core.point_model(padded, infos, costs, _int32(model.first), _int32(model.shifts), origin)
 
 
 # --- fixed coding -------------------------------------------------------------------------------------------------

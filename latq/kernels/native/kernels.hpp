@@ -14,6 +14,7 @@ struct PointModel {
     const int32_t* costs;      // (tables, 256): units of 2^-16 bit, the bits of escaped values included
     const int32_t* first;      // (classes): first table of the class
     const int32_t* shifts;     // (classes)
+    const int32_t* origin;     // (classes): cost of a block of zeros
     size_t classes;
 };
 
@@ -57,7 +58,7 @@ struct Kernels {
     // points.encode_points; see rans.hpp for the sizes of the outputs.
     void (*encode_points)(const int32_t* points, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
-                          size_t found[2]);
+                          size_t low_size, size_t found[2]);
     // points.decode_points of a stream of start states and ``words`` words. False if damaged.
     bool (*decode_points)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,

@@ -101,17 +101,17 @@ void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint32_t, 2> s
 using Octets = Array<const uint8_t, 1>;
 
 PointModel model_of(Octets slots, Array<const uint32_t, 2> infos, Array<const int32_t, 2> costs,
-                    Array<const int32_t, 1> first, Array<const int32_t, 1> shifts) {
+                    Array<const int32_t, 1> first, Array<const int32_t, 1> shifts, Array<const int32_t, 1> origin) {
     const size_t tables = infos.shape(0);
     // Three more bytes than there are slots: they are read four at a time.
     require(slots.shape(0) == (tables << 14) + 3, "model: wrong number of slots");
     require(infos.shape(1) == 256 && costs.shape(0) == tables && costs.shape(1) == 256, "model: wrong tables");
-    require(first.shape(0) == shifts.shape(0), "model: wrong classes");
+    require(first.shape(0) == shifts.shape(0) && first.shape(0) == origin.shape(0), "model: wrong classes");
     for (size_t c = 0; c < first.shape(0); ++c) {
         const size_t last = (size_t)first(c) + (shifts(c) ? 0 : 6);
         require(shifts(c) >= 0 && shifts(c) <= 16 && first(c) >= 0 && last < tables, "model: a class has no tables");
     }
-    return {slots.data(), infos.data(), costs.data(), first.data(), shifts.data(), first.shape(0)};
+    return {slots.data(), infos.data(), costs.data(), first.data(), shifts.data(), origin.data(), first.shape(0)};
 }
 
 void check_classes(const Array<const int32_t, 1>& classes, size_t blocks, const PointModel& model) {
@@ -169,7 +169,7 @@ std::pair<size_t, size_t> encode_points(Array<const int32_t, 2> points, Array<co
     require(low.shape(0) == low_size_of(classes, model), "points: too little room for low bits");
     size_t found[2];
     active->encode_points(points.data(), classes.data(), blocks, lanes, model, states.data(), words.data(),
-                          escapes.data(), low.data(), found);
+                          escapes.data(), low.data(), low.shape(0), found);
     return {found[0], found[1]};
 }
 
@@ -358,8 +358,9 @@ NB_MODULE(_core, m) {
     // Keeps the arrays that it points into alive.
     nb::class_<PointModel>(m, "PointModel");
     m.def("point_model", &model_of, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(),
-          nb::arg().noconvert(), nb::arg().noconvert(), nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
-          nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>());
+          nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(), nb::keep_alive<0, 1>(),
+          nb::keep_alive<0, 2>(), nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>(),
+          nb::keep_alive<0, 6>());
     add(m, "nearest_points", &nearest_points);
     add(m, "choose_points", &choose_points);
     add(m, "point_costs", &point_costs);

@@ -47,21 +47,22 @@ LATQ_INLINE U index_of(I value) {
     return shifted - 1u < 255u ? shifted : all<U>(0u);
 }
 
-// What tells the tables of W blocks: the first of their class, the class's shift, and whether that is not 0.
+// What tells the tables of W blocks: the first of their class, its shift, whether that is not 0; the cost of zeros.
 struct Selection {
     U first;
-    I shift, shifted;
+    I shift, shifted, origin;
     bool any_shifted;
 };
 
 LATQ_INLINE Selection select(const int32_t* classes, const PointModel& model) {
     if (model.classes == 1) {
         const I shift = all<I>(model.shifts[0]);
-        return {all<U>((uint32_t)model.first[0]), shift, shift > 0, model.shifts[0] > 0};
+        return {all<U>((uint32_t)model.first[0]), shift, shift > 0, all<I>(model.origin[0]), model.shifts[0] > 0};
     }
     const U index = load<U>(classes);
     const I shift = gather(model.shifts, index);
-    return {(U)gather(model.first, index), shift, shift > 0, lanes_of(shift > 0) != 0};
+    const I origin = gather(model.origin, index);
+    return {(U)gather(model.first, index), shift, shift > 0, origin, lanes_of(shift > 0) != 0};
 }
 
 // Rows of a model and coded values of W points, in table_of[8] and values[8].
@@ -153,19 +154,20 @@ inline void find_candidates(const float* x, const Selection& of, float inverse, 
                             size_t v, Scratch& s) {
     F values[8], y[8], squares[8];
     I *whole = s.points[0][v], *half = s.points[1][v];
-    const I origin[8] = {};
     load_blocks(x, values);
     for (int i = 0; i < 8; ++i) y[i] = values[i] * inverse;
     coset_points(y, whole, half);
-    for (int c = 0; c < 3; ++c) {
-        const I* candidate = c == 0 ? whole : c == 1 ? half : origin;
+    for (int c = 0; c < 2; ++c) {
         for (int i = 0; i < 8; ++i) {
-            const F d = c < 2 ? values[i] - floating(candidate[i]) * gain : values[i];
+            const F d = values[i] - floating(s.points[c][v][i]) * gain;
             squares[i] = d * d;
         }
         store(s.errors[c] + v * W, sum8(squares));
-        store(s.costs[c] + v * W, cost_of(candidate, of, model));
+        store(s.costs[c] + v * W, cost_of(s.points[c][v], of, model));
     }
+    for (int i = 0; i < 8; ++i) squares[i] = values[i] * values[i];
+    store(s.errors[2] + v * W, sum8(squares));
+    store(s.costs[2] + v * W, of.origin);
 }
 
 // Fills s.best with the cheapest candidate of each block, the first of equals, and returns what they cost in bits.

@@ -46,13 +46,14 @@ LATQ_INLINE uint32_t decode_lane(Reader& reader, size_t lane, uint32_t table, co
     const uint32_t found = slots[(table << P) + slot];
     const uint32_t info = infos[(table << 8) + found];
     uint32_t next = (info & 0xFFFFu) * (x >> P) + slot - (info >> 16);
-    if (next < RANS_LOW) {
-        if (reader.words == reader.end) {
-            reader.dry = true;
-        } else {
-            next = next << 16 | word_at(reader.words);
-            reader.words += 2;
-        }
+    // Whether a word is due is a coin toss: no branch on it, except at the end of the stream.
+    const uint32_t due = next < RANS_LOW;
+    if (reader.words != reader.end) [[likely]] {
+        const uint32_t filled = next << 16 | word_at(reader.words);
+        next = due ? filled : next;
+        reader.words += 2 * due;
+    } else {
+        reader.dry |= due;
     }
     reader.states[lane] = next;
     return found;
@@ -93,17 +94,20 @@ struct Row {
 
 // One row of ``count`` blocks, lane by lane.
 inline void decode_row(Reader& reader, Escapes& escapes, size_t count, const PointModel& model, Row& row) {
-    int32_t coset[MAX_LANES], parity[MAX_LANES];
+    int32_t first[MAX_LANES], coset[MAX_LANES] = {}, parity[MAX_LANES] = {};
+    bool shifted[MAX_LANES];
+    for (size_t lane = 0; lane < count; ++lane) {
+        first[lane] = model.first[row.classes[lane]];
+        shifted[lane] = model.shifts[row.classes[lane]] > 0;
+    }
     for (int i = 0; i < 8; ++i)
         for (size_t lane = 0; lane < count; ++lane) {
-            const int32_t of = row.classes[lane];
-            int32_t table = model.first[of];
-            if (i > 0 && model.shifts[of] == 0)
-                table += i < 7 ? 1 + coset[lane] : 3 + coset[lane] + 2 * parity[lane];
+            const int32_t further = i == 0 ? 0 : i < 7 ? 1 + coset[lane] : 3 + coset[lane] + 2 * parity[lane];
+            const int32_t table = first[lane] + (shifted[lane] ? 0 : further);
             const uint32_t found = decode_lane<PRECISION>(reader, lane, (uint32_t)table, model.slots, model.infos);
             const int32_t value = found ? (int32_t)found - 128 : escapes.next();
             row.values[i][lane] = value;
-            if (i == 0) coset[lane] = value & 1, parity[lane] = 0;
+            if (i == 0) coset[lane] = value & 1;
             parity[lane] ^= (value - coset[lane]) >> 1 & 1;
         }
 }
@@ -154,6 +158,39 @@ inline void join_low(Row& row, size_t lane, int shift, const uint8_t* low, size_
     for (int i = 0; i < 8; ++i) row.values[i][lane] = (int32_t)(2 * k[i] + coset);
 }
 
+// The same for a full row, W lanes at a time; 20 bytes more than the row has low bits are readable.
+LATQ_INLINE void join_low_row(Row& row, const PointModel& model, const uint32_t place[MAX_LANES], const uint8_t* low) {
+    for (size_t lane = 0; lane < MAX_LANES; lane += W) {
+        const Selection of = select(row.classes + lane, model);
+        const U shift = (U)of.shift, mask = (1u << shift) - 1u, from = load<U>(place + lane);
+        U k[8], others{};
+        for (uint32_t i = 0; i < 8; ++i) {
+            const U bits = gather_octets(low, from + (i * shift >> 3)) >> (i * shift & 7u);
+            k[i] = load<U>(row.values[i] + lane) << shift | (bits & mask);
+            if (i < 7) others ^= k[i];
+        }
+        const U coset = k[7] & 1u;
+        k[7] = (k[7] ^ coset) | (others & 1u);
+        for (int i = 0; i < 8; ++i)
+            store(row.values[i] + lane, of.shifted ? (I)(2u * k[i] + coset) : load<I>(row.values[i] + lane));
+    }
+}
+
+// Low bits of a row of blocks; returns where those of the next row begin.
+inline const uint8_t* join_low_bits(Row& row, size_t count, const PointModel& model, const uint8_t* low,
+                                    const uint8_t* end) {
+    uint32_t place[MAX_LANES], size = 0;
+    for (size_t lane = 0; lane < count; ++lane) place[lane] = size, size += (uint32_t)model.shifts[row.classes[lane]];
+    if (count == MAX_LANES && (size_t)(end - low) >= size + 20) {
+        join_low_row(row, model, place, low);
+    } else {
+        for (size_t lane = 0; lane < count; ++lane)
+            if (const int shift = model.shifts[row.classes[lane]])
+                join_low(row, lane, shift, low + place[lane], (size_t)(end - low) - place[lane]);
+    }
+    return low + size;
+}
+
 inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, float* points) {
@@ -164,16 +201,11 @@ inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* es
     for (size_t b = 0; b < blocks; b += lanes) {
         const size_t count = blocks - b < lanes ? blocks - b : lanes;
         std::memcpy(row.classes, classes + b, count * sizeof *classes);
-        if (count == MAX_LANES && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES)
+        if (W >= 8 && count == MAX_LANES && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES)
             decode_full_row(reader, left, model, row);
         else decode_row(reader, left, count, model, row);
         if (reader.dry) return false;
-        if (low_size)
-            for (size_t lane = 0; lane < count; ++lane)
-                if (const int shift = model.shifts[row.classes[lane]]) {
-                    join_low(row, lane, shift, low, (size_t)(low_end - low));
-                    low += shift;
-                }
+        if (low_size) low = join_low_bits(row, count, model, low, low_end);
         size_t lane = 0;
         for (; lane + W <= count; lane += W) {
             F x[8];
@@ -193,7 +225,7 @@ inline bool decode_symbols(const uint8_t* stream, size_t words, size_t lanes, co
     Reader reader(stream, words, lanes);
     for (size_t begin = 0; begin < count; begin += lanes) {
         const size_t n = count - begin < lanes ? count - begin : lanes;
-        if (n == MAX_LANES && reader.end - reader.words >= 2 * (ptrdiff_t)MAX_LANES) {
+        if (W >= 8 && n == MAX_LANES && reader.end - reader.words >= 2 * (ptrdiff_t)MAX_LANES) {
             for (size_t lane = 0; lane < MAX_LANES; lane += W) {
                 const U found = decode_lanes<P>(reader, lane, U{}, slots, infos);
                 for (size_t i = 0; i < W; ++i) symbols[begin + lane + i] = (uint8_t)found[i];
@@ -250,18 +282,22 @@ LATQ_INLINE void encode_lanes(Writer& writer, size_t lane, U info) {
     store(writer.states + lane, (q << P) + (x - q * f) + start);
 }
 
-// Low bits of one block: 8 numbers of ``shift`` bits.
-inline void split_low(const int32_t* point, int shift, uint8_t* low) {
-    uint8_t octets[20] = {};
+// Low bits of one block: 8 numbers of ``shift`` bits, the coset in the place of the last one's lowest bit. 16 bytes are
+// written where there is room, else those that count.
+LATQ_INLINE void split_low(const int32_t* point, int shift, uint8_t* low, size_t room) {
+    const uint32_t mask = (1u << shift) - 1;
+    uint64_t halves[2] = {};
     for (int i = 0; i < 8; ++i) {
-        uint32_t k = (uint32_t)(point[i] >> 1) & ((1u << shift) - 1);
+        uint32_t k = (uint32_t)(point[i] >> 1) & mask;
         if (i == 7) k = (k & ~1u) | (uint32_t)(point[0] & 1);
-        uint32_t bits;
-        std::memcpy(&bits, octets + i * shift / 8, 4);
-        bits |= k << (i * shift % 8);
-        std::memcpy(octets + i * shift / 8, &bits, 4);
+        halves[i / 4] |= (uint64_t)k << (i % 4 * shift);
     }
-    std::memcpy(low, octets, (size_t)shift);
+    uint64_t out[2] = {halves[0], halves[1]};
+    if (shift < 16) {
+        out[0] |= halves[1] << (4 * shift);
+        out[1] = halves[1] >> (64 - 4 * shift);
+    }
+    std::memcpy(low, out, room < 16 ? (size_t)shift : 16);
 }
 
 inline void reverse(uint16_t* words, size_t count) {
@@ -279,7 +315,7 @@ inline size_t encode_symbols(const uint8_t* symbols, size_t count, size_t lanes,
     for (size_t row = (count + lanes - 1) / lanes; row-- > 0;) {
         const uint8_t* own = symbols + row * lanes;
         const size_t n = count - row * lanes < lanes ? count - row * lanes : lanes;
-        if (n == MAX_LANES) {
+        if (W >= 8 && n == MAX_LANES) {
             for (size_t lane = MAX_LANES; lane > 0;) {
                 lane -= W;
                 U index;
@@ -300,7 +336,8 @@ inline size_t encode_symbols(const uint8_t* symbols, size_t count, size_t lanes,
 // of words and escapes come back in ``found``, the start states in ``states``.
 inline void encode_points(const int32_t* points, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
-                          size_t found[2]) {
+                          size_t low_size, size_t found[2]) {
+    const uint8_t* const low_end = low + low_size;
     Writer writer(words);
     int32_t* const escapes_end = escapes + 8 * blocks;
     escapes = escapes_end;
@@ -324,7 +361,7 @@ inline void encode_points(const int32_t* points, const int32_t* classes, size_t 
             }
         }
         for (int i = 8; i-- > 0;) {
-            if (count == MAX_LANES) {
+            if (W >= 8 && count == MAX_LANES) {
                 uint32_t escaped = 0;
                 for (size_t lane = MAX_LANES; lane > 0;) {
                     lane -= W;
@@ -347,7 +384,7 @@ inline void encode_points(const int32_t* points, const int32_t* classes, size_t 
     reverse(words, found[0]);
     for (size_t b = 0; b < blocks; ++b)
         if (const int shift = model.shifts[classes[b]]) {
-            split_low(points + 8 * b, shift, low);
+            split_low(points + 8 * b, shift, low, (size_t)(low_end - low));
             low += shift;
         }
 }

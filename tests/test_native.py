@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from latq import kernels
 from latq.codecs import e8_entropy
-from latq.codecs.e8_design import OFFSET
+from latq.codecs.e8_design import offset_for
 from latq.coding import rans
 from latq.coding.model import Density
 from latq.kernels import points, reference, vectors
@@ -166,7 +166,7 @@ class TestFixed:
     @given(
         q=st.sampled_from([2, 3, 4, 5, 7, 10, 12, 14, 16, 24, 56, 1024, 4096]),
         blocks=st.integers(1, 300),
-        offset=st.sampled_from([(0,) * 8, OFFSET]),
+        offset=st.sampled_from([(0,) * 8, offset_for(8)]),
         seed=st.integers(0, 99),
     )
     @settings(max_examples=60, deadline=None)

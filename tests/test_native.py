@@ -279,7 +279,7 @@ def test_files_are_the_same_bytes() -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LATQ_")}
 
     def hashes(threads: int, **variables: str) -> str:
-        command = [sys.executable, "-c", ENCODE, str(threads)]
+        command = [sys.executable, "-P", "-c", ENCODE, str(threads)]
         return subprocess.run(command, env=environment | variables, check=True, capture_output=True, text=True).stdout
 
     expected = hashes(1, LATQ_KERNELS="reference")
@@ -304,5 +304,5 @@ class TestChoice:
     def test_environment(self, variables: dict[str, str], expected: str) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LATQ_")} | variables
         code = "from latq import kernels; print(kernels.IMPLEMENTATION)"
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True)
         assert expected in done.stdout + done.stderr

@@ -61,8 +61,8 @@ def encode(
         "e8"; "scalar", which quantizes entry by entry for products of strongly correlated matrices; or "raw" to keep
         the array lossless.
     coding
-        "fixed" has constant-length indices and decodes fastest, "entropy" has the best accuracy per bit. By default
-        "fixed", but "entropy" with ``error``.
+        "fixed" has constant-length indices and decodes fastest, "entropy" has the best accuracy per bit and is the
+        default, but for scalar.
     error, error_of
         Instead of ``bits``, with entropy coding: the relative Frobenius error to meet with the smallest file, of
         decoding, or of the product with an independent matrix coded alike (over ||A||_F ||B||_F / sqrt(n)).

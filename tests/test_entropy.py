@@ -157,7 +157,7 @@ class TestFiles:
 
     def test_beats_fixed_coding(self) -> None:
         x = gaussian(1024, 500)
-        fixed = latq.encode(x, 4.25)
+        fixed = latq.encode(x, 4.25, coding="fixed")
         _, y = encoded(x, 8 * len(fixed) / x.size)
         assert distortion(x, y) < 0.9 * distortion(x, latq.decode(fixed))  # type: ignore[arg-type]
 

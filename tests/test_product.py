@@ -86,7 +86,8 @@ def test_unbiased_over_rotations() -> None:
 )
 def test_files_coded_differently(options_a: dict[str, Any], options_b: dict[str, Any], note: bool) -> None:
     a, b = pair(800, 250, mean=1.0)
-    estimate, report = latq.product(latq.encode(a, 4, **options_a), latq.encode(b, 4, **options_b), report=True)
+    coded = [latq.encode(x, 4, coding="fixed", **options) for x, options in ((a, options_a), (b, options_b))]
+    estimate, report = latq.product(*coded, report=True)
     assert bool(report.note) == note
     assert ratio(estimate, report, exact(a, b)) == pytest.approx(1.0, abs=0.08)
 

@@ -13,8 +13,8 @@ from latq.sources import open_source
 SAMPLES = Path(__file__).parent.parent / "samples"
 TWINS = {
     "glove_2000x50.npy": ["--axis", "1", "--bits", "4"],
-    "air_temperature.h5": ["--bits", "5"],
-    "minilm_layer0.safetensors": ["--bits", "4", "--coding", "entropy"],
+    "air_temperature.h5": ["--bits", "5", "--coding", "fixed"],
+    "minilm_layer0.safetensors": ["--bits", "4"],
 }
 
 

@@ -55,8 +55,8 @@ Examples:
 @click.option(
     "--coding",
     type=click.Choice(["fixed", "entropy"]),
-    help="Of the indices: constant length, decoded fastest; or the best accuracy per bit [default: fixed; entropy with "
-    "--error].",
+    help="Of the indices: constant length, decoded fastest; or the best accuracy per bit [default: entropy; fixed for "
+    "scalar].",
 )
 @click.option("--rho", type=float, help="scalar: correlation with the entries of the other factor [default: 0].")
 @click.option("--pair", metavar="FILE", help="scalar: the other factor itself, of vectors as long; excludes --rho.")

@@ -167,6 +167,8 @@ def _fit_points(points: I32, widths: tuple[int, ...], shifts: list[int]) -> Dens
     reach = min(REACH, max(2, int(np.abs(values).max(initial=0)) + 1))
     inside = values[np.abs(values) <= reach]
     counts = np.bincount(inside + reach, minlength=2 * reach + 1).astype(np.int64)
+    if not inside.size:
+        counts[:] = 1
     odd = int((points[0] & 1).sum())
     return Density.fit(counts, shift, (points.shape[1] - odd, odd)).with_classes(widths, tuple(shifts))
 

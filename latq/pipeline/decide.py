@@ -87,7 +87,7 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         if self.coding is None:
-            object.__setattr__(self, "coding", "fixed" if self.error is None else "entropy")
+            object.__setattr__(self, "coding", "fixed" if self.codec == "scalar" else "entropy")
         assert self.coding is not None
         if self.codec == "scalar":
             scalar_plan.check_options(self.coding, self.bits, self.error, self.rho, self.pair is not None)

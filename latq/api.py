@@ -53,7 +53,7 @@ def encode(
     array
         Any shape; float64, float32, float16 or bfloat16 to be quantized, anything else numeric is kept lossless.
     bits
-        Bits per entry of the whole file, 1.1 to 12; the file lands at or a little under it. Arrays of a few kilobytes
+        Bits per entry of the whole file, 0.25 to 12; the file lands at or a little under it. Arrays of a few kilobytes
         cannot carry the container at that rate and land above.
     axis
         Contraction axis: the one that a product sums over. Vectors run along it.

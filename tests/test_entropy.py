@@ -112,7 +112,9 @@ class TestCodec:
         points = e8_entropy.quantize(e8_entropy.blocks_of(x), classes, design.step, design.density)
         stream, rest = e8_entropy.encode(points, design.density, classes)
         assert (e8_entropy._read(stream, rest, design.density, classes) == points).all()
-        assert len(stream) + len(rest) <= e8_entropy.size_of(points, design.density, classes)
+        assert len(stream) + len(rest) <= e8_entropy.size_of(
+            int(e8_entropy.bit_cost(points, design.density, classes).sum()), points.size
+        )
 
     def test_loses_an_eighth_and_a_half_of_a_bit(self) -> None:
         """0.146 is the bound of the lattice (2 pi e G(E8)), 0.2546 what entropy-coded scalars lose."""

@@ -78,7 +78,7 @@ def within_budget(x: F32, classes: Classes, density: Density, step: float, budge
     finer, coarser = None, None
     for _ in range(MAX_TRIALS):
         points, cost = kernels.choose_points(x, classes, np.float32(step), density.tables)
-        excess = 8 * (_size(cost, x.size) - budget) / x.size
+        excess = 8 * (size_of(cost, x.size) - budget) / x.size
         if rank(excess) > best:
             chosen, best = points, rank(excess)
         if -TOLERANCE <= excess <= 0:
@@ -120,12 +120,8 @@ def overhead(count: int) -> int:
     return 4 * lanes_for(blocks) + 16 + blocks // 4096
 
 
-def size_of(points: I32, density: Density, classes: Classes) -> int:
-    """Bytes of the two sections, from above."""
-    return _size(int(bit_cost(points, density, classes).sum()), points.size)
-
-
-def _size(cost: int, count: int) -> int:
+def size_of(cost: int, count: int) -> int:
+    """Bytes of the two sections of ``count`` entries, from above; ``cost`` is the sum over their blocks."""
     return cost // (8 * rans.COST_UNIT) + overhead(count)
 
 

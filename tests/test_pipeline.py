@@ -64,6 +64,11 @@ class TestRate:
         with pytest.raises(latq.ParameterError):
             latq.encode(gaussian(64, 64), bits)
 
+    @pytest.mark.parametrize("name", ["codec", "coding", "error_of", "rotation", "precision", "nonfinite"])
+    def test_unknown_choices(self, name: str) -> None:
+        with pytest.raises(latq.ParameterError, match=f"{name} 'other' is not one of"):
+            latq.encode(gaussian(64, 64), **{name: "other"})  # type: ignore[arg-type]
+
     def test_no_room_for_scales(self) -> None:
         unequal = (gaussian(3, 4000) * np.exp2(np.linspace(-50, 50, 4000))).astype(np.float32)
         for x, options in ((unequal, {}), (gaussian(3, 4000), {"centre": True})):

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,14 @@ from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import MAX_CLASSES, Precision, choose_classes, sizes_of
 
 CodecName = Literal["e8", "scalar", "raw"]
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "codec": get_args(CodecName),
+    "coding": (*get_args(Coding), None),
+    "error_of": ("decode", "product"),
+    "rotation": (*get_args(Rotation), "auto"),
+    "precision": get_args(Precision),
+    "nonfinite": ("error", "raw"),
+}
 
 # The sample to which a plan is fitted: entries, of vectors of so many entries in all, from so many chunks.
 SAMPLE_ENTRIES = 1 << 17
@@ -86,6 +94,9 @@ class EncodeOptions:
     pair: MatrixView | None = None
 
     def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ParameterError(f"{name} {getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}")
         if self.coding is None:
             object.__setattr__(self, "coding", "fixed" if self.codec == "scalar" else "entropy")
         assert self.coding is not None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import latq
 from latq.codecs import e8_entropy
+from latq.codecs.blocks import blocks_of
 from latq.codecs.e8_entropy_design import Sample, design_for_rate
 from latq.coding import model
 from latq.coding.model import Density
@@ -26,7 +27,7 @@ def gaussian(*shape: int, seed: int = 0) -> F32:
 def sample(x: F32, widths: tuple[int, ...] = (0,)) -> Sample:
     """A Gaussian sample, as many blocks in each class."""
     classes = np.arange(x.size // 8) % len(widths)
-    blocks = e8_entropy.blocks_of(x) * (2.0 ** (-np.array(widths, np.float32) / 8))[classes]
+    blocks = blocks_of(x) * (2.0 ** (-np.array(widths, np.float32) / 8))[classes]
     return Sample(blocks.astype(np.float32), classes, np.zeros(classes.size, np.bool_), widths, (1.0,) * len(widths))
 
 
@@ -109,7 +110,7 @@ class TestCodec:
         x[::37] *= 50
         design = design_for_rate(sample(gaussian(4096), (0, 5, 40)), max(0.4, np.log2(4 / step)))
         classes = np.random.default_rng(seed).integers(0, 3, blocks)
-        points = e8_entropy.quantize(e8_entropy.blocks_of(x), classes, design.step, design.density)
+        points = e8_entropy.quantize(blocks_of(x), classes, design.step, design.density)
         stream, rest = e8_entropy.encode(points, design.density, classes)
         assert (e8_entropy._read(stream, rest, design.density, classes) == points).all()
         assert len(stream) + len(rest) <= e8_entropy.size_of(
@@ -122,7 +123,7 @@ class TestCodec:
         for rate in (2.0, 4.0, 7.0):
             design = design_for_rate(sample(x[: 1 << 16]), rate)
             classes = np.zeros(x.size // 8, np.intp)
-            blocks = e8_entropy.blocks_of(x)
+            blocks = blocks_of(x)
             points = e8_entropy.within_budget(blocks, classes, design.density, design.step, int(rate * x.size / 8))
             stream, rest = e8_entropy.encode(points, design.density, classes)
             v = e8_entropy.integers_of(points, x.size)
@@ -135,7 +136,7 @@ class TestCodec:
         x[5] = 1000
         design, classes = design_for_rate(sample(gaussian(4096)), 3.0), np.zeros(500, np.intp)
         density = design.density
-        points = e8_entropy.within_budget(e8_entropy.blocks_of(x), classes, density, design.step, 1600)
+        points = e8_entropy.within_budget(blocks_of(x), classes, density, design.step, 1600)
         stream, rest = e8_entropy.encode(points, density, classes)
         assert len(rest) == 4
         for bad in ((stream[:-2], rest), (stream + b"\0\0", rest), (stream, b""), (stream, rest * 2), (b"", rest)):

@@ -18,6 +18,7 @@ import pytest
 
 import latq
 from latq.codecs import e8_entropy, scalar
+from latq.codecs.blocks import lowest_classes
 from latq.codecs.scalar import Levels
 from latq.coding import rans
 from latq.coding.model import Density
@@ -644,7 +645,7 @@ def test_entropy_models(shifts: tuple[int, ...], widths: tuple[int, ...]) -> Non
     density = Density(low, tuple(weights), int(random.integers(-128, 128)), shifts, widths)
     of_vector = random.integers(0, classes, m).astype(np.uint8)
     per_vector = -(-n * kept // 65536)
-    of_block = e8_entropy.block_classes(of_vector, per_vector)
+    of_block = lowest_classes(of_vector, per_vector)
     blocks, shift = of_block.size, np.array(shifts)[of_block]
     values = np.empty((8, blocks), np.int64)
     for block, c in enumerate(of_block.tolist()):

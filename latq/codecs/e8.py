@@ -11,12 +11,10 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.codecs import e8_design
+from latq.codecs.blocks import BLOCK, F32, blocks_of, count_of, stream_of
 from latq.coding import packing, rans
 from latq.errors import CorruptError
 
-BLOCK = 8
-
-F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 # Blocks are quantized in slices that stay in the cache.
 _SLICE = 1 << 13
@@ -36,19 +34,14 @@ class E8Params:
     offset: tuple[int, ...]
 
 
-def blocks_of(count: int) -> int:
-    """Blocks of 8 that hold ``count`` entries; the last one is padded with zeros."""
-    return -(-count // BLOCK)
-
-
 def digits_size(count: int, q: int) -> int:
     """Bytes of the packed digits of ``count`` entries."""
-    return packing.packed_size(blocks_of(count) * BLOCK, q)
+    return packing.packed_size(count_of(count) * BLOCK, q)
 
 
 def smallest_index_size(count: int, scales: int) -> int:
     """Bytes below which no budget for the scale indices of ``count`` entries can be kept."""
-    one_scale = np.array([blocks_of(count)] + [0] * (scales - 1), np.int64)
+    one_scale = np.array([count_of(count)] + [0] * (scales - 1), np.int64)
     return rans.size_bound(one_scale, rans.normalize(one_scale))
 
 
@@ -57,20 +50,19 @@ def encode(x: F32, params: E8Params, index_budget: int) -> tuple[bytes, bytes, F
 
     The scale-index section is kept within ``index_budget`` bytes by charging its bits against the squared error.
     """
-    padded = np.zeros(blocks_of(x.size) * BLOCK, np.float32)
-    padded[: x.size] = x
-    words, errors = _candidates(np.ascontiguousarray(padded.reshape(-1, BLOCK).T), params)
+    words, errors = _candidates(np.ascontiguousarray(blocks_of(x)), params)
     index = choose_scales(errors, index_budget)
     chosen = np.take_along_axis(words, index[None, None, :].astype(np.intp), axis=0)[0].astype(np.int32)
     digits = kernels.to_digits(chosen - np.array(params.offset, np.int32)[:, None], params.q)
     section = rans.encode(index, len(params.scales))
     flat = np.ascontiguousarray(digits.T).reshape(-1)
-    return section, packing.pack(flat, params.q), _flat(chosen, index, params)[: x.size]
+    integers = chosen * np.array(params.scales, np.int32)[index]
+    return section, packing.pack(flat, params.q), stream_of(integers)[: x.size]
 
 
 def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int) -> F32:
     """Integers (count,) as float32, exact; CorruptError when a section is damaged."""
-    blocks = blocks_of(count)
+    blocks = count_of(count)
     if len(digit_section) != digits_size(count, params.q):
         raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
@@ -190,10 +182,4 @@ def _index_size(index: npt.NDArray[np.uint8], scales: int) -> int:
 def _integers(digits: npt.NDArray[np.uint16], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
     """Codewords of ``digits`` times the scale of their block, as a flat stream."""
     offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
-    words = kernels.scaled_codewords(digits, params.q, offset, scales[index])
-    return np.ascontiguousarray(words.T).reshape(-1)
-
-
-def _flat(words: npt.NDArray[np.int32], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
-    """Codewords (8, N) times the scale of their block, as a flat stream."""
-    return (words * np.array(params.scales, np.int32)[index]).T.astype(np.float32).reshape(-1)
+    return stream_of(kernels.scaled_codewords(digits, params.q, offset, scales[index]))

@@ -7,50 +7,30 @@ at every rate (2 pi e G(E8) = 0.146).
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
+from latq.codecs.blocks import BLOCK, F32, Classes, count_of, stream_of
 from latq.coding import rans
+from latq.coding.budget import rank
 from latq.coding.model import Density
-from latq.errors import CorruptError
+from latq.errors import CorruptError, ParameterError
 from latq.kernels.elementary import exp2
 
-BLOCK = kernels.BLOCK
-F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
-Classes = kernels.Classes
 # Bits per entry by which a chunk may stay below its budget.
 TOLERANCE = 0.002
+# Share of the error asked for that a chunk at least takes.
+CLOSE = 0.99
 MAX_TRIALS = 12
-# More than any chunk can stay below its budget.
-MAX_EXCESS = 1000.0
 
 
 def lanes_for(blocks: int) -> int:
     """One lane per block of a row; as for scale indices, but eight symbols long."""
     return rans.lanes_for(blocks * BLOCK)
-
-
-def block_classes(vector_classes: npt.NDArray[np.integer], length: int) -> Classes:
-    """Class of each block (N,) of a stream of vectors of ``length`` entries: the lowest of those with entries in it."""
-    first = np.arange(-(-vector_classes.size * length // BLOCK)) * BLOCK
-    entries = np.minimum(first[:, None] + np.arange(BLOCK), vector_classes.size * length - 1)
-    lowest: Classes = vector_classes[entries // length].min(axis=1).astype(np.intp)
-    return lowest
-
-
-def blocks_of(x: F32) -> F32:
-    """Blocks (8, N) of a flat stream, the last one padded with zeros."""
-    if x.size % BLOCK:
-        x = np.concatenate([x, np.zeros(-x.size % BLOCK, np.float32)])
-    return x.reshape(-1, BLOCK).T
-
-
-def stream_of(blocks: npt.NDArray[np.generic]) -> F32:
-    """Blocks (8, N) as a flat stream."""
-    return np.ascontiguousarray(blocks.T, np.float32).reshape(-1)
 
 
 def quantize(x: F32, classes: Classes, step: float, density: Density | None) -> I32:
@@ -94,9 +74,25 @@ def within_budget(x: F32, classes: Classes, density: Density, step: float, budge
     return chosen
 
 
-def rank(excess: float) -> float:
-    """How good it is to exceed a rate by so many bits: below it the most is best, above it the least."""
-    return excess if excess <= 0 else -excess - MAX_EXCESS
+def within_error(
+    x: F32, classes: Classes, density: Density, step: float, limit: float, error_of: Callable[[I32], float]
+) -> I32:
+    """Points (8, N) for blocks ``x`` whose error is at most ``limit``, and not much less.
+
+    The step is adjusted until ``error_of`` says so. Raises ParameterError for a limit that no step meets.
+    """
+    chosen, best = None, -1.0
+    for _ in range(MAX_TRIALS):
+        points = quantize(x, classes, step, density)
+        error = error_of(points)
+        if best < error <= limit:
+            chosen, best = points, error
+        if CLOSE * limit <= error <= limit:
+            break
+        step *= min(max(math.sqrt((1 + CLOSE) / 2 * limit / max(error, 1e-300)), 0.25), 4.0)
+    if chosen is None:
+        raise ParameterError("the error asked for is beyond the precision of the arithmetic; ask for a larger one")
+    return chosen
 
 
 def integers_of(points: I32 | F32, count: int) -> F32:
@@ -116,7 +112,7 @@ def decode(stream: bytes | memoryview, rest: bytes | memoryview, density: Densit
 
 def overhead(count: int) -> int:
     """Bytes that the two sections take beyond what the model says of ``count`` entries."""
-    blocks = -(-count // BLOCK)
+    blocks = count_of(count)
     return 4 * lanes_for(blocks) + 16 + blocks // 4096
 
 

@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.codecs import e8_entropy
-from latq.codecs.e8_entropy import F32, I32, Classes
+from latq.codecs.blocks import BLOCK, F32, Classes
+from latq.codecs.e8_entropy import I32
 from latq.coding import rans
+from latq.coding.budget import rank
 from latq.coding.model import Density
 from latq.kernels import REACH
 from latq.kernels.elementary import exp2, log2
@@ -102,7 +104,7 @@ def design_for_rate(sample: Sample, rate: float) -> Design:
     for _ in range(10):
         found = _evaluate(sample, step, density)
         density, excess = found.density, found.rate - rate
-        if best is None or e8_entropy.rank(excess) > e8_entropy.rank(best.rate - rate):
+        if best is None or rank(excess) > rank(best.rate - rate):
             best = found
         if abs(excess) < e8_entropy.TOLERANCE / 2:
             break
@@ -139,7 +141,7 @@ def _evaluate(sample: Sample, step: float, density: Density | None) -> Design:
 
 def _rate(costs: npt.NDArray[np.int64]) -> float | None:
     """Bits per entry of blocks of these costs."""
-    return int(costs.sum()) / (rans.COST_UNIT * e8_entropy.BLOCK * costs.size) if costs.size >= _ENOUGH else None
+    return int(costs.sum()) / (rans.COST_UNIT * BLOCK * costs.size) if costs.size >= _ENOUGH else None
 
 
 def _fit_density(sample: Sample, points: I32, step: float, density: Density | None) -> Density:

@@ -14,6 +14,7 @@ from latq import kernels
 from latq.codecs import scalar_design
 from latq.codecs.scalar_design import Profile
 from latq.coding import packing, rans
+from latq.coding.budget import rank
 from latq.errors import CorruptError
 
 MAX_LEVELS = scalar_design.MAX_LEVELS
@@ -95,14 +96,14 @@ def encode_entropy(x: F32, levels: Levels, unit: float, budget: int) -> tuple[by
     """
     # No unit may be so small that an entry is beyond the last level.
     least = float(np.abs(x).max()) / min(-levels.integers[0], levels.integers[-1])
-    chosen, rank, lengths = np.zeros(x.size, np.uint16), -np.inf, None
+    chosen, best, lengths = np.zeros(x.size, np.uint16), -np.inf, None
     for _ in range(ROUNDS):
         unit = max(unit, least)
         indices = _indices(x, _thresholds(levels, lengths), unit)
         counts = _counts(indices, levels)
         excess = 8 * (_size(counts, levels) - budget) / x.size
-        if (new_rank := _rank(excess)) > rank:
-            chosen, rank = indices, new_rank
+        if rank(excess) > best:
+            chosen, best = indices, rank(excess)
         if lengths is not None and (-TOLERANCE <= excess <= 0 or (unit == least and excess < 0)):
             break
         lengths = _lengths(counts)
@@ -141,7 +142,7 @@ def design_entropy(
     """Levels, about ``most`` or fewer, that reach ``outer`` and spend ``rate`` bits per entry on a sample (count,) of
     unit mean square; and their unit."""
     inner = float(np.abs(sample).max()) or 1.0
-    gap, chosen, rank = 4.0, (Levels((-1, 0, 1)), 1.0), -np.inf
+    gap, chosen, best = 4.0, (Levels((-1, 0, 1)), 1.0), -np.inf
     for _ in range(4 * ROUNDS):
         found = scalar_design.entropy_levels(profile, gap, inner, outer, most)
         integers, unit = scalar_design.stored(found, finest)
@@ -149,17 +150,12 @@ def design_entropy(
         lengths = _lengths(_counts(_indices(sample, _thresholds(levels, None), unit), levels))
         counts = _counts(_indices(sample, _thresholds(levels, lengths), unit), levels)
         excess = _bits(counts) / sample.size + levels.shift - rate
-        if (new_rank := _rank(excess - TOLERANCE)) > rank:
-            chosen, rank = (levels, unit), new_rank
+        if rank(excess - TOLERANCE) > best:
+            chosen, best = (levels, unit), rank(excess - TOLERANCE)
         if abs(excess) < TOLERANCE / 4 or gap == LEAST_GAP:
             break
         gap = max(gap * _correction(excess), LEAST_GAP)
     return chosen
-
-
-def _rank(excess: float) -> float:
-    """Greater is better: below the budget the largest, above it the smallest."""
-    return excess if excess <= 0 else -excess - 1000
 
 
 def _shift_for(count: int) -> int:

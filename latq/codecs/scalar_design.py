@@ -7,7 +7,7 @@ derivative of the Lagrangian, mu f / lambda - f w / (6 lambda^3), vanishes. For 
 quantizer, which loses 0.2546 bits. A Gaussian pair of correlation rho has w(u) = 1 - rho^2 + rho^2 u^2.
 
 Source: asymptotic theory of companding (Bennett 1948, Gersho 1979) with the weight w of a product of correlated pairs.
-Only elementwise IEEE operations and sums of integers decide a level; exp and cube root are made here.
+Only elementwise IEEE operations and sums of integers decide a level.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels import tree_sum
+from latq.kernels.elementary import cube_root, exp_minus
 
 F64 = npt.NDArray[np.float64]
 
@@ -56,7 +57,7 @@ class Profile:
 def gaussian(rho: float) -> Profile:
     """Entries N(0, 1) that meet entries of correlation ``rho``, -1 to 1."""
     u = (np.arange(GAUSSIAN_CELLS) + 0.5) * (2 * GAUSSIAN_REACH / GAUSSIAN_CELLS) - GAUSSIAN_REACH
-    return Profile(GAUSSIAN_REACH, _exp_minus(u * u * 0.5), (1 - rho * rho) + rho * rho * (u * u))
+    return Profile(GAUSSIAN_REACH, exp_minus(u * u * 0.5), (1 - rho * rho) + rho * rho * (u * u))
 
 
 def histogram(units: npt.NDArray[np.floating], weights: F64, reach: float, cells: int) -> tuple[F64, F64]:
@@ -129,29 +130,6 @@ def stored(levels: F64, finest: float) -> tuple[tuple[int, ...], float]:
     # Levels that fall together, or whose order a Lloyd round has spoilt, are moved apart.
     whole = np.maximum.accumulate(np.rint(levels * (1 / unit)).astype(np.int64) - order) + order
     return tuple(whole.tolist()), unit
-
-
-def cube_root(x: F64) -> F64:
-    """Cube root of ``x`` >= 0, to a few units in the last place."""
-    mantissa, exponent = np.frexp(x)
-    third = -(-exponent // 3)
-    mantissa = np.ldexp(mantissa, exponent - 3 * third)
-    # In [1/8, 1) the parabola is within 3 %; each Newton step squares that.
-    root = 0.37 + mantissa * (1.11 - 0.48 * mantissa)
-    for _ in range(4):
-        root = root - (root - mantissa / (root * root)) * (1 / 3)
-    return np.where(x > 0, np.ldexp(root, third), 0.0)
-
-
-def _exp_minus(x: F64) -> F64:
-    """exp(-x), 0 <= x <= 700, to a few units in the last place."""
-    power = np.rint(x * 1.4426950408889634)
-    # ln 2 in two parts, the first short enough for an exact product.
-    rest = (power * 0.6931471803691238 - x) + power * 1.9082149292705877e-10
-    series = np.ones_like(x)
-    for k in range(14, 0, -1):
-        series = 1 + series * rest * (1 / k)
-    return np.ldexp(series, -power.astype(np.int64))
 
 
 def _smooth(x: F64) -> F64:

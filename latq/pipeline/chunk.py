@@ -6,7 +6,6 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
     means f32 each (when centred) | scales | alignments f16 each | classes | first code section | second
 """
 
-import math
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,11 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.codecs import e8, e8_entropy, scalar
+from latq.codecs.blocks import blocks_of, lowest_classes
 from latq.coding import rans
-from latq.errors import CorruptError, ParameterError
+from latq.errors import CorruptError
 from latq.pipeline.metadata import (
     E8Codec,
-    E8EntropyCodec,
     MatrixCodec,
     QuantizedCodec,
     ScalarCodec,
@@ -36,8 +35,6 @@ F64 = npt.NDArray[np.float64]
 
 HEADER = struct.Struct("<hHII")
 MAX_EXPONENT = 1100
-# Share of the error asked for that a chunk at least takes.
-CLOSE = 0.99
 
 
 @dataclass(frozen=True)
@@ -119,12 +116,17 @@ def encode_chunk(
         index_budget = budget - e8.digits_size(stream.size, codec.q)
         first, second, integers = e8.encode(stream, codec.parameters, index_budget)
     else:
-        density, block_classes = codec.density, e8_entropy.block_classes(parts.classes, kept)
+        density, blocks, block_classes = codec.density, blocks_of(stream), lowest_classes(parts.classes, kept)
         if goal.limit is None:
-            blocks = e8_entropy.blocks_of(stream)
             points = e8_entropy.within_budget(blocks, block_classes, density, goal.step, budget)
         else:
-            points = _within_error(rotated, parts, codec, goal.step, goal.limit)
+
+            def error_of(points: npt.NDArray[np.int32]) -> float:
+                integers = e8_entropy.integers_of(points, stream.size).reshape(-1, kept)
+                return fit(parts, rotated, integers, codec.classes, codec.scale).error
+
+            limit = float(np.ldexp(goal.limit, -2 * parts.exponent))
+            points = e8_entropy.within_error(blocks, block_classes, density, goal.step, limit, error_of)
         first, second = e8_entropy.encode(points, density, block_classes)
         integers = e8_entropy.integers_of(points, stream.size)
     found = fit(parts, rotated, integers.reshape(-1, kept), codec.classes, codec.scale)
@@ -146,29 +148,6 @@ def encode_chunk(
         found.error * unit_energy,
     )
     return b"".join(sections), energies
-
-
-def _within_error(
-    rotated: F32, parts: Normalized, codec: E8EntropyCodec, step: float, limit: float
-) -> npt.NDArray[np.int32]:
-    """Points whose error energy is at most ``limit``, and not much less: the step is adjusted until it is so."""
-    stream, kept = stream_of(rotated, codec), codec.kept_of(rotated.shape[1])
-    density, blocks = codec.density, e8_entropy.blocks_of(stream)
-    block_classes = e8_entropy.block_classes(parts.classes, kept)
-    limit = float(np.ldexp(limit, -2 * parts.exponent))
-    chosen, best = None, -1.0
-    for _ in range(12):
-        points = e8_entropy.quantize(blocks, block_classes, step, density)
-        integers = e8_entropy.integers_of(points, stream.size).reshape(-1, kept)
-        error = fit(parts, rotated, integers, codec.classes, codec.scale).error
-        if best < error <= limit:
-            chosen, best = points, error
-        if CLOSE * limit <= error <= limit:
-            break
-        step *= min(max(math.sqrt((1 + CLOSE) / 2 * limit / max(error, 1e-300)), 0.25), 4.0)
-    if chosen is None:
-        raise ParameterError("the error asked for is beyond the precision of the arithmetic; ask for a larger one")
-    return chosen
 
 
 def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: int) -> RotatedChunk:
@@ -207,7 +186,7 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
     elif isinstance(codec, E8Codec):
         integers = e8.decode(first, second, codec.parameters, vectors * kept)
     else:
-        block_classes = e8_entropy.block_classes(classes, kept)
+        block_classes = lowest_classes(classes, kept)
         integers = e8_entropy.decode(first, second, codec.density, block_classes, vectors * kept)
     if codec.classes:
         scales, alignment = scales[classes], None if alignment is None else alignment[classes]

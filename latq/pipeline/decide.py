@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
-from latq.codecs import e8_entropy, scalar_design
+from latq.codecs import scalar_design
+from latq.codecs.blocks import are_mixed, blocks_of, lowest_classes
 from latq.codecs.e8_entropy_design import Sample
 from latq.errors import InputError, ParameterError
 from latq.pipeline import scalar_plan
@@ -31,7 +32,7 @@ from latq.pipeline.plan import (
 )
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
-from latq.transforms.sizes import MAX_CLASSES, Precision, choose_classes, sizes_of
+from latq.transforms.sizes import Precision, choose_classes, sizes_of
 
 CodecName = Literal["e8", "scalar", "raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -221,6 +222,9 @@ def _best_plan(
     """The plan for the rotation asked for, or for the one that does better on the sample; ``wanted`` is the error to
     meet, relative to the centred energy and absolute, in place of the rate."""
 
+    auto = options.rotation == "auto"
+    compare = auto and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
+
     def plan(rotation: Rotation) -> Plan | None:
         rotated = replace(layout, rotation=rotation)
         if wanted is not None:
@@ -230,9 +234,7 @@ def _best_plan(
         return plan_entropy(rotated, sampler)
 
     if options.rotation != "auto":
-        compare = False
         return plan(options.rotation)
-    compare = sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
     best = plan("hadamard")
     other = plan("none") if best and compare else None
     return other if best and other and other.bits_lost < best.bits_lost - ROTATION_GAIN else best
@@ -290,19 +292,18 @@ class _Sampler:
             self._parts.append(x[:: -(-tile.vectors // vectors)].copy())
 
     def __call__(self, layout: Layout) -> Sample:
-        blocks, classes, mixed = [], [], []
+        found, classes, mixed = [], [], []
         for x in self._parts:
             parts, rotated = prepare(x, layout.codec, layout.classes)
             stream = stream_of(rotated, layout.codec)
             stride = -(-stream.size * len(self._parts) // SAMPLE_ENTRIES)
-            blocks.append(e8_entropy.blocks_of(stream)[:, ::stride])
-            lowest = e8_entropy.block_classes(parts.classes, stream.size // len(x))
-            classes.append(lowest[::stride])
-            highest = MAX_CLASSES - e8_entropy.block_classes(MAX_CLASSES - parts.classes, stream.size // len(x))
-            mixed.append((lowest != highest)[::stride])
+            kept = stream.size // len(x)
+            found.append(blocks_of(stream)[:, ::stride])
+            classes.append(lowest_classes(parts.classes, kept)[::stride])
+            mixed.append(are_mixed(parts.classes, kept)[::stride])
         norms = layout.classes.divisors(0) if layout.classes else np.ones(1)
         return Sample(
-            np.concatenate(blocks, axis=1),
+            np.concatenate(found, axis=1),
             np.concatenate(classes),
             np.concatenate(mixed),
             layout.widths,

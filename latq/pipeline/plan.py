@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from latq.codecs import e8, e8_design, e8_entropy
+from latq.codecs import blocks, e8, e8_design, e8_entropy
 from latq.codecs.e8_entropy_design import Sample, design_for_error, design_for_rate
 from latq.coding import rans
 from latq.coding.model import Density
@@ -47,7 +47,7 @@ F32_DYNAMIC_RANGE = 2.0**120
 MAX_CONTAINER_SHARE = 0.1
 TYPICAL_CODEC_BYTES = 600
 SMALLEST_ERROR = 1e-6
-RATES: dict[Coding, tuple[float, float]] = {"fixed": (0.25, 12.0), "entropy": (0.25, 12.0)}
+LOWEST_RATE, HIGHEST_RATE = 0.25, 12.0
 # About the error of entropy coding at R*, where time sharing begins.
 ERROR_AT_R_STAR = 0.36
 # Noise of lattice points, over the square of the step.
@@ -219,8 +219,8 @@ def _fixed_plan(layout: Layout, codec: E8Codec, digits: list[int], index: list[i
         return Plan(codec, layout.classes, tuple(map(Goal, budgets)), sum(budgets))
     sample = sampler(layout)
     sample_budget = sum(index) * sample.blocks.size // sum(layout.coded)
-    *_, integers = e8.encode(e8_entropy.stream_of(sample.blocks), codec.parameters, sample_budget)
-    distortion = sample.distortion(e8_entropy.blocks_of(integers))
+    *_, integers = e8.encode(blocks.stream_of(sample.blocks), codec.parameters, sample_budget)
+    distortion = sample.distortion(blocks.blocks_of(integers))
     return Plan(
         codec,
         layout.classes,
@@ -309,6 +309,7 @@ def check_error(error: float, coding: Coding) -> None:
 
 def check_bits(bits: float, coding: Coding) -> None:
     """ParameterError unless ``bits`` is a rate that the coding can serve."""
-    low, high = RATES[coding]
-    if not low <= bits <= high:
-        raise ParameterError(f"{bits:g} bits per entry is out of range for {coding} coding; use {low:g} to {high:g}")
+    if not LOWEST_RATE <= bits <= HIGHEST_RATE:
+        raise ParameterError(
+            f"{bits:g} bits per entry is out of range for {coding} coding; use {LOWEST_RATE:g} to {HIGHEST_RATE:g}"
+        )

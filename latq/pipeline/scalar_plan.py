@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from latq.codecs import e8_entropy, scalar, scalar_design
+from latq.codecs import blocks, scalar, scalar_design
 from latq.codecs.scalar import Levels
 from latq.codecs.scalar_design import Profile
 from latq.errors import InputError, ParameterError
@@ -105,7 +105,7 @@ def plan_fixed(layout: Layout, profile: Profile) -> Plan | None:
 
 def plan_entropy(layout: Layout, profile: Profile, sampler: Sampler) -> Plan | None:
     """Levels for a sample of the entries, and a budget for every chunk; None when there is no room at all."""
-    sample = e8_entropy.stream_of(sampler(layout).blocks)
+    sample = blocks.stream_of(sampler(layout).blocks)
     levels, unit, rate = Levels((0, 1)), 1.0, 0.0
     most = min(max(layout.entries // ENTRIES_PER_LEVEL, FEW_LEVELS), scalar.MAX_LEVELS)
     # What the levels themselves take is known once they are designed; of a large tensor it is next to nothing.

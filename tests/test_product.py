@@ -7,7 +7,6 @@ import numpy.typing as npt
 import pytest
 
 import latq
-from latq.pipeline import decide, plan
 from latq.products.estimator import ProductReport
 from latq.theory import product_limit
 
@@ -49,8 +48,7 @@ def test_close_to_the_limit() -> None:
 
 
 def test_groups_and_partial_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (plan, decide):
-        monkeypatch.setattr(module, "CHUNK_ENTRIES", 1 << 17)
+    monkeypatch.setattr("latq.pipeline.metadata.CHUNK_ENTRIES", 1 << 17)
     monkeypatch.setattr("latq.products.estimator.PANEL_ENTRIES", 8 * 70_001)
     monkeypatch.setattr("latq.products.estimator.TILE_ENTRIES", 8 * 3)
     a, b = pair(70_001, 25, mean=0.5)

@@ -18,7 +18,7 @@ from latq.cli.common import (
     threads_option,
 )
 from latq.errors import InputError, ParameterError
-from latq.pipeline.decode import File, Tensor
+from latq.pipeline.decode import File, Tensor, decode_all
 from latq.pipeline.metadata import QUANTIZABLE
 from latq.sources import Kind, TensorSpec, kind_of, open_sink
 
@@ -85,13 +85,10 @@ def command(
         ):
             for warning in sink.warnings:
                 console.warn(warning.replace(str(temporary), output))
-            for spec in specs:
-                tensor = opened[spec.name]
-                target = sink.target(spec.name)
-                if columns is None:
-                    tensor.decode_into(target, threads=threads, progress=progress)
-                else:
-                    _decode_columns(tensor, columns, target)
+            if columns is None:
+                decode_all([(opened[name], sink.target(name)) for name in chosen], threads, progress)
+            else:
+                _decode_columns(opened[chosen[0]], columns, sink.target(chosen[0]))
         shapes = {spec.name: list(spec.shape) for spec in specs}
     console.result("decode", {"output": output, "tensors": shapes})
     for name, shape in shapes.items():

@@ -2,23 +2,20 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from latq import kernels
 from latq.codecs import scalar_design
 from latq.codecs.blocks import are_mixed, blocks_of, lowest_classes
 from latq.codecs.e8_entropy_design import Sample
 from latq.errors import InputError, ParameterError
 from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import prepare, stream_of
-from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE, Tile, Tiling, matrix_shape
+from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE
+from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import (
-    CHUNK_ENTRIES,
     F32_DYNAMIC_RANGE,
     WIDE_SCALES_FROM,
     Coding,
@@ -30,9 +27,10 @@ from latq.pipeline.plan import (
     plan_error,
     plan_fixed,
 )
+from latq.pipeline.scan import LARGEST, Scan, scan
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
-from latq.transforms.sizes import Precision, choose_classes, sizes_of
+from latq.transforms.sizes import Precision, choose_classes
 
 CodecName = Literal["e8", "scalar", "raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -44,22 +42,15 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "nonfinite": ("error", "raw"),
 }
 
-# The sample to which a plan is fitted: entries, of vectors of so many entries in all, from so many chunks.
+# Entries of the sampled vectors to which a plan is fitted.
 SAMPLE_ENTRIES = 1 << 17
-SAMPLE_VECTORS_ENTRIES = 1 << 21
-SAMPLE_CHUNKS = 16
-# Entries read from a source at a time.
-PANEL_ENTRIES = 1 << 24
 # Tensors below this many bytes are kept lossless rather than refused where the rate leaves no room for their scales.
 SMALL_TENSOR = 1 << 12
-# Below this share of its energy, what is left of a constant vector without its mean is rounding.
-ROUNDING = 1e-12
 # The squares of smaller float64 values underflow; larger ones do not fit the arithmetic.
 SMALLEST_PEAK = 1e-120
 # Errors of no use to a product are not asked for; below the other, float16 scales would show.
 LARGEST_DISTORTION = 0.9
 WIDE_SCALES_BELOW = 5e-6
-LARGEST = float(np.finfo(np.float32).max)
 # Largest error energy, over that of the entries, of rounding to nearest: a twelfth of the squared spacing above 1.
 ROUNDING_NOISE = {"float16": 2.0**-20 / 12, "bfloat16": 2.0**-14 / 12}
 # Bytes of the container charged to a tensor beside its codec: preamble, footer, headers, padding; metadata entry.
@@ -129,8 +120,10 @@ class Decision:
     plan: Plan | Lossless
 
 
-def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOptions) -> Decision:
-    """Look at one tensor of ``source`` and choose.
+def decide(
+    tensor: SourceTensor, source: Source, where: str, options: EncodeOptions, threads: int
+) -> tuple[Decision, Panels | None]:
+    """Look at one tensor of ``source`` and choose; also returns the chunks of one that was read for that.
 
     Raises InputError for values that cannot be coded, ParameterError for an axis or a rate that does not fit.
     """
@@ -144,18 +137,10 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
         raise ParameterError(f"{place} has {ndim} dimensions; --axis {axis} is out of range")
     else:
         axis = ndim - 1
-    return Decision(axis, lossless or _plan(tensor, source, axis, place, options))
-
-
-def blocks(view: MatrixView, tiling: Tiling) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
-    """Chunks in order, read several at a time: sources that store rows dislike narrow columns."""
-    together = max(1, PANEL_ENTRIES // (tiling.group * tiling.chunk_vectors))
-    for group in range(tiling.groups):
-        for first in range(group * tiling.runs, (group + 1) * tiling.runs, together):
-            tiles = [tiling.tile(chunk) for chunk in range(first, min(first + together, (group + 1) * tiling.runs))]
-            panel = view.read(tiles[0].v0, tiles[-1].v1, tiles[0].e0, tiles[0].e1)
-            for tile in tiles:
-                yield tile, panel[tile.v0 - tiles[0].v0 : tile.v1 - tiles[0].v0]
+    if lossless is not None:
+        return Decision(axis, lossless), None
+    panels = Panels(MatrixView(tensor.array, tensor.shape, axis), threads)
+    return Decision(axis, _plan(tensor, source, axis, panels, place, options)), panels
 
 
 def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
@@ -171,9 +156,11 @@ def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> L
     return None
 
 
-def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: EncodeOptions) -> Plan | Lossless:
-    n, m = matrix_shape(tensor.shape, axis)
-    found = _scan(tensor, axis)
+def _plan(
+    tensor: SourceTensor, source: Source, axis: int, panels: Panels, place: str, options: EncodeOptions
+) -> Plan | Lossless:
+    n, m = panels.view.n, panels.view.m
+    found = scan(panels, tensor.shape, axis)
     if found.nonfinite is not None:
         if options.nonfinite == "error":
             position = ", ".join(str(int(i)) for i in found.nonfinite)
@@ -200,11 +187,11 @@ def _plan(tensor: SourceTensor, source: Source, axis: int, place: str, options: 
     layout = Layout(
         n, m, bits, "hadamard", options.seed, centre, classes, tuple(sizes), found.dynamic_range, metadata_bytes
     )
-    view = MatrixView(tensor.array, tensor.shape, axis)
+    sampler = _Sampler(found.sample)
     if options.codec == "scalar":
-        plan = _plan_scalar(view, layout, place, options)
+        plan = _plan_scalar(panels, layout, sampler, place, options)
     else:
-        plan = _best_plan(layout, _Sampler(view, layout.tiles), wanted, options)
+        plan = _best_plan(layout, sampler, wanted, options)
     raw_bytes = n * m * np.dtype(tensor.array.dtype).itemsize
     if plan is None and raw_bytes > SMALL_TENSOR:
         reason = f"{options.bits:g} bits are too little for vectors of {n} entries"
@@ -240,7 +227,7 @@ def _best_plan(
     return other if best and other and other.bits_lost < best.bits_lost - ROTATION_GAIN else best
 
 
-def _wanted_error(found: "_Scan", centre: bool, dtype: str, place: str, options: EncodeOptions) -> tuple[float, float]:
+def _wanted_error(found: Scan, centre: bool, dtype: str, place: str, options: EncodeOptions) -> tuple[float, float]:
     """Error energy that meets ``options.error``, over the centred energy and absolute."""
     assert options.error is not None
     # Quantization errors are relative to what is left of the energy without the means.
@@ -265,7 +252,9 @@ def _wanted_error(found: "_Scan", centre: bool, dtype: str, place: str, options:
     return distortion, distortion * centred
 
 
-def _plan_scalar(view: MatrixView, layout: Layout, place: str, options: EncodeOptions) -> Plan | None:
+def _plan_scalar(
+    panels: Panels, layout: Layout, sampler: "_Sampler", place: str, options: EncodeOptions
+) -> Plan | None:
     """Levels for the correlation or the pair that was named; None where the rate leaves no room.
 
     A rotation destroys the correlation of entries that this codec is for.
@@ -274,22 +263,17 @@ def _plan_scalar(view: MatrixView, layout: Layout, place: str, options: EncodeOp
     if options.pair is None:
         profile = scalar_design.gaussian(options.rho or 0.0)
     else:
-        profile = scalar_plan.fit(view, layout, scalar_plan.row_energies(options.pair, layout, place))
+        profile = scalar_plan.fit(panels, layout, scalar_plan.row_energies(options.pair, layout, place))
     if options.coding == "fixed":
         return scalar_plan.plan_fixed(layout, profile)
-    return scalar_plan.plan_entropy(layout, profile, _Sampler(view, layout.tiles))
+    return scalar_plan.plan_entropy(layout, profile, sampler)
 
 
 class _Sampler:
-    """Vectors from chunks all over the tensor, read once, as the codec of any layout will see them."""
+    """Vectors from chunks all over the tensor, as the codec of any layout will see them."""
 
-    def __init__(self, view: MatrixView, tiles: list[Tile]) -> None:
-        some = tiles[:: -(-len(tiles) // SAMPLE_CHUNKS)]
-        self._parts = []
-        for tile in some:
-            vectors = max(1, SAMPLE_VECTORS_ENTRIES // (len(some) * tile.length))
-            x = view.read(tile.v0, tile.v1, tile.e0, tile.e1)
-            self._parts.append(x[:: -(-tile.vectors // vectors)].copy())
+    def __init__(self, parts: list[Array]) -> None:
+        self._parts = parts
 
     def __call__(self, layout: Layout) -> Sample:
         found, classes, mixed = [], [], []
@@ -309,73 +293,3 @@ class _Sampler:
             layout.widths,
             tuple(norms.tolist()),
         )
-
-
-@dataclass(frozen=True)
-class _Scan:
-    """What one pass over a tensor found: index of the first NaN or infinity, largest magnitude, energies, and how many
-    vectors of each size every chunk has, as they are and without their means."""
-
-    nonfinite: tuple[int, ...] | None
-    peak: float
-    energy: float
-    centred: float
-    smallest_rms: float
-    sizes: list[Counter[int]]
-    centred_sizes: list[Counter[int]]
-
-    @property
-    def dynamic_range(self) -> float:
-        """Largest magnitude over the smallest root mean square of a vector (of one group) that is not zero."""
-        return self.peak / self.smallest_rms
-
-    def centring_pays(self, length: int) -> bool:
-        """Whether taking the means out saves more than the 32 bits that each costs vectors of ``length`` entries."""
-        return self.energy * length > self.centred * (length + 64)
-
-
-def _scan(tensor: SourceTensor, axis: int) -> _Scan:
-    """Energies are summed per group of entries, as ``normalize`` centres them."""
-    view = MatrixView(tensor.array, tensor.shape, axis)
-    group = min(view.n, MAX_GROUP)
-    tiling = Tiling(view.n, view.m, group, max(1, min(view.m, CHUNK_ENTRIES // group)))
-    peak = energy = centred = 0.0
-    smallest = np.inf
-    sizes: list[Counter[int]] = []
-    centred_sizes: list[Counter[int]] = []
-    bad: list[tuple[int, ...]] = []
-    for tile, block in blocks(view, tiling):
-        highest = kernels.peak(block)
-        if not np.isfinite(highest):
-            bad.extend(_positions(tensor.shape, axis, tile, ~np.isfinite(block.astype(np.float64))))
-            continue
-        peak = max(peak, highest)
-        if peak > LARGEST:
-            continue
-        sums = kernels.row_sums(block, 0)
-        squares = kernels.row_squares(block, 0, np.zeros(len(block), np.float32))
-        spread = squares - sums * sums / tile.length
-        varied = spread > squares * ROUNDING
-        smallest = min(smallest, float(np.min(spread, initial=np.inf, where=varied)) / tile.length)
-        energy += float(kernels.tree_sum(squares))
-        centred += float(kernels.tree_sum(spread))
-        sizes.append(_size_counts(squares / tile.length))
-        centred_sizes.append(_size_counts(np.where(varied, spread, 0.0) / tile.length))
-    first_bad = min(bad) if bad else None
-    return _Scan(first_bad, peak, energy, centred, float(np.sqrt(smallest)), sizes, centred_sizes)
-
-
-def _size_counts(mean_squares: npt.NDArray[np.float64]) -> Counter[int]:
-    sizes, counts = np.unique(sizes_of(np.sqrt(mean_squares)), return_counts=True)
-    return Counter(dict(zip(sizes.tolist(), counts.tolist(), strict=True)))
-
-
-def _positions(shape: tuple[int, ...], axis: int, tile: Tile, bad: npt.NDArray[np.bool_]) -> list[tuple[int, ...]]:
-    """Array index of the first bad entry of a tile in C order."""
-    vectors, entries = np.nonzero(bad)
-    if not shape:
-        return [()]
-    others = shape[:axis] + shape[axis + 1 :]
-    unravelled = np.unravel_index(vectors + tile.v0, others) if others else ()
-    index = [*unravelled[:axis], entries + tile.e0, *unravelled[axis:]]
-    return [min(zip(*(i.tolist() for i in index), strict=True))]

@@ -1,6 +1,7 @@
 """Files opened for reading: lazy tensors that decode only the chunks they are asked for."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import prod
 from types import TracebackType
 from typing import Any, Self
 
@@ -111,24 +112,25 @@ class Tensor:
         self.decode_into(out, threads=threads)
         return out
 
-    def decode_into(
-        self, target: WritableArray, *, threads: int = 1, progress: Callable[[int], None] = lambda entries: None
-    ) -> None:
+    def decode_into(self, target: WritableArray, *, threads: int = 1) -> None:
         """Fill ``target`` (same shape, any float dtype for a float tensor) chunk by chunk."""
+        decode_all([(self, target)], threads)
+
+    def decode_chunk_into(self, target: WritableArray, chunk: int) -> int:
+        """Fill the part of ``target`` that one chunk holds; returns its entries."""
         dtype = np.dtype(target.dtype)
-        if isinstance(self.codec, RawCodec):
-            for start, piece in self._raw_pieces(0, self.size):
-                position = 0
-                for box in boxes(self.shape, start, start + piece.size):
-                    block = target[box]
-                    target[box] = narrowed(piece[position : position + block.size], dtype).reshape(block.shape)
-                    position += block.size
-                progress(piece.size)
-            return
-        view = MatrixView(target, self.shape, self.axis)
-        for tile, block in ordered_map(lambda c: self._tile(c, dtype), range(self.tiling.count), threads):
-            view.write(tile.v0, tile.v1, tile.e0, tile.e1, block)
-            progress(tile.entries)
+        if isinstance(self.codec, MatrixCodec):
+            tile, block = self.matrix_chunk(chunk, dtype)
+            MatrixView(target, self.shape, self.axis).write(tile.v0, tile.v1, tile.e0, tile.e1, block)
+            return tile.entries
+        start, piece = self.raw_chunk(chunk)
+        position = 0
+        for box in boxes(self.shape, start, start + piece.size):
+            shape = tuple(part.stop - part.start for part in box)
+            part = piece[position : position + prod(shape)]
+            target[box] = narrowed(part, dtype).reshape(shape)
+            position += part.size
+        return piece.size
 
     def vectors(
         self, v0: int, v1: int, e0: int = 0, e1: int | None = None, dtype: np.dtype[Any] | None = None
@@ -151,7 +153,8 @@ class Tensor:
         except CorruptError as error:
             raise CorruptError(f"{self._place(chunk, record)}: {error}") from None
 
-    def _tile(self, chunk: int, dtype: np.dtype[Any]) -> tuple[Tile, Array]:
+    def matrix_chunk(self, chunk: int, dtype: np.dtype[Any]) -> tuple[Tile, Array]:
+        """One chunk of a quantized tensor: its place, and its vectors as rows."""
         assert isinstance(self.codec, MatrixCodec)
         return self.tiling.tile(chunk), reconstruct(self.rotated(chunk), self.codec, dtype)
 
@@ -179,7 +182,7 @@ class Tensor:
         runs = vectors // tiling.chunk_vectors
         for group in range(e0 // tiling.group, -(-e1 // tiling.group)):
             for run in np.unique(runs).tolist():
-                tile, block = self._tile(group * tiling.runs + run, dtype)
+                tile, block = self.matrix_chunk(group * tiling.runs + run, dtype)
                 mine = np.flatnonzero(runs == run)
                 start, stop = max(e0, tile.e0), min(e1, tile.e1)
                 out[mine, start - e0 : stop - e0] = block[vectors[mine] - tile.v0, start - tile.e0 : stop - tile.e0]
@@ -201,13 +204,15 @@ class Tensor:
         assert isinstance(self.codec, RawCodec)
         step = self.codec.chunk_entries
         for chunk in range(start // step, -(-stop // step) if stop > start else start // step):
-            first = chunk * step
-            values = self._raw_chunk(chunk, min(step, self.size - first))
+            first, values = self.raw_chunk(chunk)
             low, high = max(start, first), min(stop, first + values.size)
             yield low, values[low - first : high - first]
 
-    def _raw_chunk(self, chunk: int, entries: int) -> Array:
+    def raw_chunk(self, chunk: int) -> tuple[int, Array]:
+        """(flat position, values) of one chunk of a lossless tensor, in C order."""
         assert isinstance(self.codec, RawCodec)
+        start = chunk * self.codec.chunk_entries
+        entries = min(self.codec.chunk_entries, self.size - start)
         record = self._file.reader.record(self._number, chunk)
         payload = self._file.reader.payload(record)
         size = entries * self.dtype.itemsize
@@ -218,10 +223,21 @@ class Tensor:
         values = np.frombuffer(payload, self.dtype.newbyteorder("<")).astype(self.dtype, copy=False)
         if self.dtype == np.bool_ and (values.view(np.uint8) > 1).any():
             raise CorruptError(f"{self._place(chunk, record)}: a boolean is neither 0 nor 1")
-        return values
+        return start, values
 
     def _place(self, chunk: int, record: ChunkRecord) -> str:
         return f"{self._file.name}: tensor {self.name!r} chunk {chunk} (at byte {record.offset})"
+
+
+def decode_all(
+    tensors: Iterable[tuple[Tensor, WritableArray]],
+    threads: int,
+    progress: Callable[[int], None] = lambda entries: None,
+) -> None:
+    """Fill the target of every tensor; threads share all chunks."""
+    jobs = ((tensor, target, chunk) for tensor, target in tensors for chunk in range(len(tensor.records)))
+    for entries in ordered_map(lambda job: job[0].decode_chunk_into(*job[1:]), jobs, threads):
+        progress(entries)
 
 
 class File(Mapping[str, Tensor]):

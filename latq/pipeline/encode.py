@@ -1,7 +1,9 @@
 """Arrays of a source into a file: each tensor is decided upon, then coded chunk by chunk in order."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -10,14 +12,18 @@ import zstandard
 
 from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical
 from latq.errors import InputError
-from latq.pipeline.chunk import Energies, Goal, encode_chunk
-from latq.pipeline.decide import EncodeOptions, Lossless, blocks, decide
-from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, Tile, Tiling, significant, unfit
+from latq.pipeline.chunk import Energies, encode_chunk
+from latq.pipeline.decide import EncodeOptions, Lossless, decide
+from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, Tile, significant, unfit
+from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import Plan
 from latq.pipeline.pool import ordered_map
-from latq.sources import Kind, MatrixView, Source, SourceTensor, boxes
+from latq.sources import Kind, Source, SourceTensor, boxes
 
 RAW_CHUNK_ENTRIES = 1 << 20
+NO_ENERGIES = Energies()
+# Tensors of at most so many entries are small.
+SMALL_ENTRIES = 1 << 22
 ZSTD_LEVEL = 3
 # zstd must save this share of a tensor's first chunk to be used.
 ZSTD_GAIN = 0.05
@@ -60,13 +66,9 @@ def encode_source(
     Raises InputError for a tensor that cannot be coded, ParameterError for an axis or a rate that does not fit it.
     """
     _check_source(source, where)
-    file = _FileBuilder(ContainerWriter(stream), options.threads, progress)
-    for tensor in source.tensors:
-        decision = decide(tensor, source, where, options)
-        if isinstance(decision.plan, Lossless):
-            file.add_raw(tensor, decision.axis, decision.plan)
-        else:
-            file.add_matrix(tensor, decision.axis, decision.plan)
+    file = _FileBuilder(ContainerWriter(stream), progress)
+    for coded in _coded_tensors(source, where, options):
+        file.add(coded)
     metadata = Metadata(source.kind, dict(source.extras), list(file.codecs), file.entries)
     return EncodeReport(file.writer.finish(metadata.dump()), file.reports)
 
@@ -89,81 +91,133 @@ def _check_source(source: Source, where: str) -> None:
         raise InputError(f"{where}: its attributes are larger than a file can hold; choose fewer with --tensor")
 
 
+@dataclass(frozen=True)
+class _CodedChunk:
+    """A payload, the vectors (of a raw chunk: entries) and the entries that it holds, how well it represents them."""
+
+    payload: bytes
+    vectors: int
+    entries: int
+    energies: Energies = NO_ENERGIES
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A tensor on its way into the file; its chunks may not be coded before they are drawn."""
+
+    tensor: SourceTensor
+    axis: int
+    codec: Codec
+    lossless: Lossless | None
+    chunks: Iterable[_CodedChunk]
+
+
+def _coded_tensors(source: Source, where: str, options: EncodeOptions) -> Iterator[_Coded]:
+    """Every tensor in order. Threads share the chunks of a large tensor, and each take one of several small ones."""
+
+    def whole(tensor: SourceTensor) -> _Coded:
+        coded = _code(tensor, source, where, options, 1)
+        return replace(coded, chunks=list(coded.chunks))
+
+    for small, run in groupby(source.tensors, lambda tensor: prod(tensor.shape) <= SMALL_ENTRIES):
+        tensors = list(run)
+        if small and len(tensors) >= options.threads:
+            yield from ordered_map(whole, tensors, options.threads)
+        else:
+            yield from (_code(tensor, source, where, options, options.threads) for tensor in tensors)
+
+
+def _code(tensor: SourceTensor, source: Source, where: str, options: EncodeOptions, threads: int) -> _Coded:
+    decision, panels = decide(tensor, source, where, options, threads)
+    plan = decision.plan
+    if isinstance(plan, Lossless):
+        codec = _raw_codec(tensor)
+        return _Coded(tensor, decision.axis, codec, plan, _raw_chunks(tensor, codec, threads))
+    assert panels is not None
+    return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(panels, plan))
+
+
+def _matrix_chunks(panels: Panels, plan: Plan) -> Iterator[_CodedChunk]:
+    def work(chunk: int, tile: Tile, x: Array) -> _CodedChunk:
+        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk])
+        return _CodedChunk(payload, tile.vectors, tile.entries, energies)
+
+    return panels.map(work)
+
+
+def _raw_chunks(tensor: SourceTensor, codec: RawCodec, threads: int) -> Iterator[_CodedChunk]:
+    def work(piece: tuple[int, int]) -> _CodedChunk:
+        data = _raw_bytes(tensor, *piece)
+        entries = piece[1] - piece[0]
+        return _CodedChunk(_zstd(data) if codec.coding == "zstd" else data, entries, entries)
+
+    return ordered_map(work, _raw_pieces(tensor, codec), threads)
+
+
 class _FileBuilder:
     """Writes tensors one after the other and keeps what the metadata and the report say of them."""
 
-    def __init__(self, writer: ContainerWriter, threads: int, progress: Progress) -> None:
+    def __init__(self, writer: ContainerWriter, progress: Progress) -> None:
         self.writer = writer
         self.codecs: dict[Codec, int] = {}
         self.entries: list[TensorEntry] = []
         self.reports: list[TensorReport] = []
-        self._threads, self._progress = threads, progress
+        self._progress = progress
 
-    def add_raw(self, tensor: SourceTensor, axis: int, lossless: Lossless) -> None:
-        codec = _raw_codec(tensor)
-        before, chunk = self.writer.bytes_written, -1
-        for chunk, (entries, piece) in enumerate(_raw_pieces(tensor, codec)):
-            payload = _zstd(piece) if codec.coding == "zstd" else piece
-            self._add_chunk(payload, chunk, entries, codec)
-            self._progress(entries)
-        self._describe(tensor, axis, codec, {})
-        size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * (chunk + 1)
-        self._report(codec.label, lossless, size, None)
-
-    def add_matrix(self, tensor: SourceTensor, axis: int, plan: Plan) -> None:
-        view = MatrixView(tensor.array, tensor.shape, axis)
-        tiling = Tiling(view.n, view.m, plan.codec.group, plan.codec.chunk_vectors)
-
-        def work(item: tuple[tuple[Tile, npt.NDArray[Any]], Goal]) -> tuple[Tile, bytes, Energies]:
-            (tile, block), goal = item
-            return tile, *encode_chunk(block, plan.codec, plan.classes, goal)
-
-        before = self.writer.bytes_written
-        total = dict.fromkeys(asdict(Energies()), 0.0)
-        items = zip(blocks(view, tiling), plan.goals, strict=True)
-        for chunk, (tile, payload, energies) in enumerate(ordered_map(work, items, self._threads)):
-            self._add_chunk(payload, chunk, tile.vectors, plan.codec)
-            for key, value in asdict(energies).items():
+    def add(self, coded: _Coded) -> None:
+        before, count, number = self.writer.bytes_written, 0, len(self.entries)
+        total = asdict(NO_ENERGIES)
+        for count, chunk in enumerate(coded.chunks, 1):
+            self.writer.add_chunk(
+                chunk.payload, tensor=number, chunk=count - 1, vectors=chunk.vectors, codec=coded.codec.id
+            )
+            for key, value in asdict(chunk.energies).items():
                 total[key] += value
-            self._progress(tile.entries)
-        self._describe(tensor, axis, plan.codec, total)
-        size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * tiling.count
-        error = total["error"] / total["energy"] if total["energy"] else 0.0
-        self._report(plan.codec.label, None, size, error)
-
-    def _add_chunk(self, payload: bytes, chunk: int, vectors: int, codec: Codec) -> None:
-        self.writer.add_chunk(payload, tensor=len(self.entries), chunk=chunk, vectors=vectors, codec=codec.id)
-
-    def _describe(self, tensor: SourceTensor, axis: int, codec: Codec, energies: Mapping[str, float]) -> None:
-        number = self.codecs.setdefault(codec, len(self.codecs))
-        rounded = {key: significant(value) for key, value in energies.items()}
-        self.entries.append(TensorEntry(tensor.name, tensor.shape, tensor.dtype, number, axis, **rounded))
-
-    def _report(self, codec: str, lossless: Lossless | None, size: int, error: float | None) -> None:
-        entry = self.entries[-1]
-        note, surprising = (lossless.reason, lossless.surprising) if lossless else ("", False)
+            self._progress(chunk.entries)
+        tensor, lossless = coded.tensor, coded.lossless
+        used = self.codecs.setdefault(coded.codec, len(self.codecs))
+        energies = {} if lossless else {key: significant(value) for key, value in total.items()}
+        entry = TensorEntry(tensor.name, tensor.shape, tensor.dtype, used, coded.axis, **energies)
+        self.entries.append(entry)
         self.reports.append(
-            TensorReport(entry.name, entry.shape, entry.dtype, codec, note, surprising, entry.size, size, error)
+            TensorReport(
+                entry.name,
+                entry.shape,
+                entry.dtype,
+                coded.codec.label,
+                lossless.reason if lossless else "",
+                lossless.surprising if lossless else False,
+                entry.size,
+                self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count,
+                _distortion(total) if lossless is None else None,
+            )
         )
+
+
+def _distortion(energies: Mapping[str, float]) -> float:
+    return energies["error"] / energies["energy"] if energies["energy"] else 0.0
 
 
 def _raw_codec(tensor: SourceTensor) -> RawCodec:
     """zstd if it pays on the first chunk."""
-    for _, piece in _raw_pieces(tensor, RawCodec("stored", RAW_CHUNK_ENTRIES)):
-        if len(_zstd(piece)) <= len(piece) * (1 - ZSTD_GAIN):
+    for piece in _raw_pieces(tensor, RawCodec("stored", RAW_CHUNK_ENTRIES)):
+        data = _raw_bytes(tensor, *piece)
+        if len(_zstd(data)) <= len(data) * (1 - ZSTD_GAIN):
             return RawCodec("zstd", RAW_CHUNK_ENTRIES)
         break
     return RawCodec("stored", RAW_CHUNK_ENTRIES)
 
 
-def _raw_pieces(tensor: SourceTensor, codec: RawCodec) -> Iterator[tuple[int, bytes]]:
-    """(entries, little-endian bytes) of runs of entries in C order."""
-    size = int(np.prod(tensor.shape, dtype=np.int64))
-    for start in range(0, size, codec.chunk_entries):
-        stop = min(start + codec.chunk_entries, size)
-        parts = [tensor.read(box) for box in boxes(tensor.shape, start, stop)]
-        little = [np.ascontiguousarray(p).astype(p.dtype.newbyteorder("<"), copy=False).tobytes() for p in parts]
-        yield stop - start, b"".join(little)
+def _raw_pieces(tensor: SourceTensor, codec: RawCodec) -> Iterator[tuple[int, int]]:
+    """Runs [start, stop) of entries in C order."""
+    size = prod(tensor.shape)
+    return ((start, min(start + codec.chunk_entries, size)) for start in range(0, size, codec.chunk_entries))
+
+
+def _raw_bytes(tensor: SourceTensor, start: int, stop: int) -> bytes:
+    """Entries [start, stop) in C order, little-endian."""
+    parts = [np.ascontiguousarray(tensor.read(box)) for box in boxes(tensor.shape, start, stop)]
+    return b"".join(part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes() for part in parts)
 
 
 def _zstd(data: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,8 @@ import numpy.typing as npt
 from latq.errors import CorruptError, InputError
 from latq.pipeline.decode import Tensor
 from latq.pipeline.metadata import RawCodec
-from latq.sources import SourceTensor
+from latq.pipeline.pool import ordered_map
+from latq.sources import MatrixView, SourceTensor, boxes
 from latq.theory import bits_lost
 
 Array = npt.NDArray[Any]
@@ -70,14 +71,18 @@ class Measured:
 def measure(
     tensor: Tensor, original: SourceTensor, where: str, *, threads: int = 1, progress: Progress = lambda entries: None
 ) -> Measured:
-    """Decode ``tensor`` against an original of the same shape and dtype; ``where`` names both in messages.
+    """Hold ``tensor`` against an original of the same shape and dtype; ``where`` names both in messages.
 
     A lossless tensor has no energies, only a verdict: CorruptError if one bit differs. InputError if the original of a
     quantized one holds NaN, infinity or values beyond float32, which none can have been encoded from.
     """
-    target = _Identity(tensor, original, where) if is_lossless(tensor) else _Distance(tensor, original, where)
-    tensor.decode_into(target, threads=threads, progress=progress)
-    return Measured(tensor.size, tensor.bits_per_entry * tensor.size, target.energy, target.error, target.max_error)
+    where = f"{where}: tensor {tensor.name!r}"
+    work = _check_identity if is_lossless(tensor) else _distance
+    energy = error = max_error = 0.0
+    for part in ordered_map(lambda c: work(tensor, c, original, where), range(len(tensor.records)), threads):
+        energy, error, max_error = energy + part.energy, error + part.error, max(max_error, part.max_error)
+        progress(part.entries)
+    return Measured(tensor.size, tensor.bits_per_entry * tensor.size, energy, error, max_error)
 
 
 def is_lossless(tensor: Tensor) -> bool:
@@ -85,46 +90,38 @@ def is_lossless(tensor: Tensor) -> bool:
     return isinstance(tensor.codec, RawCodec)
 
 
-class _Comparison:
-    """An array to decode into: instead of being kept, every block is held against the same block of the original."""
+class _Part(NamedTuple):
+    """What one chunk adds."""
 
-    def __init__(self, tensor: Tensor, original: SourceTensor, where: str) -> None:
-        self.shape, self.dtype = tensor.shape, tensor.dtype
-        self.energy = self.error = self.max_error = 0.0
-        self._original = original
-        self._where = f"{where}: tensor {tensor.name!r}"
-
-    def __getitem__(self, index: tuple[slice, ...], /) -> Array:
-        return self._original.read(index)
-
-    def __setitem__(self, index: tuple[slice, ...], block: Array, /) -> None:
-        raise NotImplementedError
+    entries: int
+    energy: float = 0.0
+    error: float = 0.0
+    max_error: float = 0.0
 
 
-class _Distance(_Comparison):
-    """Sums up the errors of a quantized tensor."""
+def _distance(tensor: Tensor, chunk: int, original: SourceTensor, where: str) -> _Part:
+    """Errors of one chunk of a quantized tensor."""
+    tile, block = tensor.matrix_chunk(chunk, tensor.dtype)
+    view = MatrixView(original.array, tensor.shape, tensor.axis)
+    exact = view.read(tile.v0, tile.v1, tile.e0, tile.e1).astype(np.float64).ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = exact - block.astype(np.float64).ravel()
+        energy, error = float(np.vdot(exact, exact)), float(np.vdot(difference, difference))
+    if not np.isfinite(energy + error):
+        raise InputError(f"{where} holds NaN, infinity or huge values, so the file is not its twin")
+    return _Part(tile.entries, energy, error, float(np.abs(difference).max(initial=0.0)))
 
-    def __setitem__(self, index: tuple[slice, ...], block: Array, /) -> None:
-        exact = self[index].astype(np.float64).ravel()
-        with np.errstate(over="ignore", invalid="ignore"):
-            difference = exact - block.astype(np.float64).ravel()
-            self.energy += float(np.vdot(exact, exact))
-            self.error += float(np.vdot(difference, difference))
-        if not np.isfinite(self.energy + self.error):
-            raise InputError(f"{self._where} holds NaN, infinity or huge values, so the file is not its twin")
-        self.max_error = max(self.max_error, float(np.abs(difference).max(initial=0.0)))
 
-
-class _Identity(_Comparison):
-    """Refuses a lossless tensor at the first entry that differs."""
-
-    def __setitem__(self, index: tuple[slice, ...], block: Array, /) -> None:
-        exact = self[index]
-        if exact.tobytes() == block.tobytes():
-            return
-        differs = (_bytes(exact) != _bytes(block)).any(axis=1).reshape(block.shape)
-        first = [int(at) + part.start for at, part in zip(np.argwhere(differs)[0], index, strict=True)]
-        raise CorruptError(f"{self._where} is kept lossless, yet differs at {first}; one of the two was changed")
+def _check_identity(tensor: Tensor, chunk: int, original: SourceTensor, where: str) -> _Part:
+    """Refuse a chunk of a lossless tensor at the first entry that differs."""
+    start, values = tensor.raw_chunk(chunk)
+    parts = [original.read(box).ravel() for box in boxes(tensor.shape, start, start + values.size)]
+    exact = np.concatenate(parts)
+    if exact.tobytes() != values.tobytes():
+        at = start + int((_bytes(exact) != _bytes(values)).any(axis=1).argmax())
+        first = [int(i) for i in np.unravel_index(at, tensor.shape)] if tensor.shape else []
+        raise CorruptError(f"{where} is kept lossless, yet differs at {first}; one of the two was changed")
+    return _Part(values.size)
 
 
 def _bytes(block: Array) -> npt.NDArray[np.uint8]:

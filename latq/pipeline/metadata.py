@@ -27,6 +27,8 @@ from latq.transforms.sizes import MAX_CLASSES
 QUANTIZABLE = ("float64", "float32", "float16", "bfloat16")
 MAX_GROUP = 1 << 15
 MAX_CHUNK_ENTRIES = 1 << 26
+# Entries of the chunks that the encoder makes, about.
+CHUNK_ENTRIES = 1 << 20
 MAX_DIMENSIONS = 32
 MAX_ENTRIES = 1 << 48
 MAX_NAME_BYTES = 1024
@@ -276,6 +278,12 @@ class Tiling:
     def of(cls, entry: TensorEntry, codec: MatrixCodec) -> "Tiling":
         n, m = matrix_shape(entry.shape, entry.axis)
         return cls(n, m, codec.group, codec.chunk_vectors)
+
+    @classmethod
+    def choose(cls, n: int, m: int) -> "Tiling":
+        """The one that the encoder takes."""
+        group = min(n, MAX_GROUP)
+        return cls(n, m, group, max(1, min(m, CHUNK_ENTRIES // max(group, 1))))
 
     @property
     def groups(self) -> int:

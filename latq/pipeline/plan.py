@@ -20,7 +20,6 @@ from latq.kernels.elementary import exp2, log2
 from latq.pipeline.chunk import Goal, side_bytes
 from latq.pipeline.metadata import (
     KEPT_ALL,
-    MAX_GROUP,
     E8Codec,
     E8EntropyCodec,
     MatrixCodec,
@@ -35,7 +34,6 @@ from latq.transforms.sizes import ZERO_SIZE, SizeClasses, power
 Coding = Literal["fixed", "entropy"]
 Sampler = Callable[["Layout"], Sample]
 
-CHUNK_ENTRIES = 1 << 20
 # Alignment per vector costs 16 bits; below this length one value for the tensor does as well.
 VECTOR_ALIGNMENT_FROM = 8192
 # Above this rate the rounding of a float16 scale is no longer far below the quantization error.
@@ -79,7 +77,7 @@ class Layout:
     @cached_property
     def common(self) -> dict[str, Any]:
         """The parameters that every codec of matrices takes."""
-        group = min(self.n, MAX_GROUP)
+        tiling = Tiling.choose(self.n, self.m)
         wide = self.classes or self.bits >= WIDE_SCALES_FROM or self.dynamic_range > F16_DYNAMIC_RANGE
         per_vector = "vector" if self.n >= VECTOR_ALIGNMENT_FROM else "tensor"
         return {
@@ -88,8 +86,8 @@ class Layout:
             "centre": self.centre,
             "scale": "float32" if wide else "float16",
             "classes": len(self.classes) if self.classes else 0,
-            "group": group,
-            "chunk_vectors": max(1, min(self.m, CHUNK_ENTRIES // group)),
+            "group": tiling.group,
+            "chunk_vectors": tiling.chunk_vectors,
             "alignment": "class" if self.classes else per_vector,
             "kept": self.kept,
         }

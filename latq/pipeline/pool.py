@@ -1,8 +1,9 @@
-"""An ordered map over threads with a bounded number of items in flight."""
+"""Ordered maps over threads with a bounded number of items in flight."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,18 +12,39 @@ R = TypeVar("R")
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """``work(item)`` for every item, in order; items are drawn lazily by the calling thread."""
+    return ordered_flat_map(lambda item: [work(item)], items, threads)
+
+
+def ordered_flat_map(work: Callable[[T], Iterable[R]], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Everything in ``work(item)`` of every item, in order.
+
+    One more item than there are threads is in flight. When the caller abandons the map, for an error or Ctrl-C, threads
+    stop at the next result.
+    """
     if threads <= 1:
-        yield from map(work, items)
+        for item in items:
+            yield from work(item)
         return
-    pending: deque[Future[R]] = deque()
+    stopped = Event()
+
+    def results(item: T) -> list[R]:
+        found: list[R] = []
+        for result in work(item):
+            found.append(result)
+            if stopped.is_set():
+                break
+        return found
+
+    pending: deque[Future[list[R]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                pending.append(pool.submit(work, item))
+                pending.append(pool.submit(results, item))
                 if len(pending) > threads:
-                    yield pending.popleft().result()
+                    yield from pending.popleft().result()
             while pending:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
         finally:
+            stopped.set()
             for future in pending:
                 future.cancel()

@@ -11,7 +11,8 @@ from latq.codecs.scalar_design import Profile
 from latq.errors import InputError, ParameterError
 from latq.kernels import tree_sum
 from latq.pipeline.chunk import Goal, prepare, stream_of
-from latq.pipeline.metadata import ScalarCodec, ScalarEntropyCodec, Tiling
+from latq.pipeline.metadata import ScalarCodec, ScalarEntropyCodec, Tile, Tiling
+from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import NESTING_RATIOS, Coding, Layout, Plan, Sampler
 from latq.sources import MatrixView
 from latq.transforms.rotation import rotate
@@ -74,17 +75,19 @@ def row_energies(pair: MatrixView, layout: Layout, place: str) -> F64:
     return energies * (1 / pair.m)
 
 
-def fit(view: MatrixView, layout: Layout, energies: F64) -> Profile:
+def fit(panels: Panels, layout: Layout, energies: F64) -> Profile:
     """The profile of all entries of a matrix, each weighing the mean square of what it meets."""
     reach = _largest_entry(layout) * (1 + 2.0**-10)
     mean = float(tree_sum(energies)) / energies.size
     weights = np.rint(energies * (WEIGHT / mean)) if mean > 0 else energies
     cells = 1 << min(max(layout.entries // ENTRIES_PER_CELL, MIN_CELLS).bit_length(), MAX_CELLS_LOG2)
     number = total = np.zeros(cells)
-    for tile in layout.tiles:
-        _, rotated = prepare(view.read(tile.v0, tile.v1, tile.e0, tile.e1), layout.codec, None)
-        units = stream_of(rotated, layout.codec)
-        more, heavier = scalar_design.histogram(units, np.tile(weights[tile.e0 : tile.e1], tile.vectors), reach, cells)
+
+    def work(chunk: int, tile: Tile, x: Array) -> tuple[F64, F64]:
+        units = stream_of(prepare(x, layout.codec, None)[1], layout.codec)
+        return scalar_design.histogram(units, np.tile(weights[tile.e0 : tile.e1], tile.vectors), reach, cells)
+
+    for more, heavier in panels.map(work):
         number, total = number + more, total + heavier
     return scalar_design.fitted(number, total, reach)
 

@@ -1,15 +1,48 @@
 """Finding, probing and mapping the files behind sources and sinks."""
 
+import mmap
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
+from weakref import WeakSet
 
 import numpy as np
 
 from latq.errors import InputError
 from latq.sources.base import Array
 
-Mapped = np.memmap[tuple[int, ...], np.dtype[np.uint8]]
+# Pages of mapped files that may be in the memory of the process, and how often that is looked at.
+MAX_RESIDENT = 320 << 20
+_STATUS = "/proc/self/statm"
+
+
+class FileMap(mmap.mmap):
+    """All bytes of a file, shared with it."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+_MAPS: WeakSet[FileMap] = WeakSet()
+
+
+def release_pages() -> None:
+    """Let go of the pages of mapped files once there are many, so that memory stays bounded however large they are.
+
+    What was written stays with the file, and what is needed again comes from the system's cache.
+    """
+    if _MAPS and _resident_bytes() > MAX_RESIDENT:
+        for mapping in list(_MAPS):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _resident_bytes() -> int:
+    """Bytes of files in the memory of the process; 0 where the system does not tell."""
+    try:
+        with open(_STATUS, "rb") as status:
+            return int(status.read().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
@@ -29,16 +62,20 @@ def read_start(path: Path, size: int) -> bytes:
         raise InputError(f"{path}: {error.strerror}; check the path and its permissions") from error
 
 
-def map_bytes(path: Path, mode: Literal["r", "r+"] = "r") -> Mapped:
-    """All bytes of a file as a memory map."""
+def map_bytes(path: Path, mode: Literal["r", "r+"] = "r") -> FileMap:
+    """A memory map of all bytes of a file."""
+    access = mmap.ACCESS_READ if mode == "r" else mmap.ACCESS_WRITE
     try:
-        return np.memmap(path, np.uint8, mode)
+        with open(path, f"{mode}b") as file:
+            mapping = FileMap(file.fileno(), 0, access=access)
+        _MAPS.add(mapping)
+        return mapping
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be memory-mapped ({error}); use a regular file on a local disk") from error
 
 
 def view(
-    mapping: Mapped, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Literal["C", "F"] = "C"
+    mapping: FileMap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Literal["C", "F"] = "C"
 ) -> Array:
     """An array lying at ``offset`` of a map; unlike np.memmap this permits empty arrays and any alignment."""
     return np.ndarray(shape, dtype, mapping, offset, order=order)

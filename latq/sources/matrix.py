@@ -9,6 +9,10 @@ import numpy as np
 from latq import kernels
 from latq.errors import ParameterError
 from latq.sources.base import Array, ArrayLike, Index, WritableArray
+from latq.sources.files import release_pages
+
+# The system maps up to 64 KiB for each row that is touched.
+_SLAB_ROWS = 1 << 10
 
 
 def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Index]:
@@ -36,6 +40,11 @@ def _within(position: int, inner: tuple[int, ...], start: int, stop: int) -> Ite
     return ((slice(position, position + 1), *box) for box in boxes(inner, start, stop))
 
 
+def _slabs(rows: int) -> Iterator[slice]:
+    """Runs of rows of a mapped file whose pages may be in memory at the same time."""
+    return (slice(begin, min(begin + _SLAB_ROWS, rows)) for begin in range(0, rows, _SLAB_ROWS))
+
+
 class MatrixView:
     """``m`` vectors of ``n`` entries each: the entries run along ``axis``, the vectors in C order over the others.
 
@@ -55,13 +64,24 @@ class MatrixView:
         self.m = prod(self._others)
 
     def read(self, v0: int, v1: int, e0: int, e1: int) -> Array:
-        """Entries [e0, e1) of the vectors [v0, v1): a new C-order array of native byte order, a row per vector."""
+        """Entries [e0, e1) of the vectors [v0, v1): a C-order array of native byte order, a row per vector.
+
+        It may be a view of the array, not to be changed.
+        """
         self._check(v0, v1, e0, e1)
+        release_pages()
+        pieces = list(self._pieces(v0, v1, e0, e1))
+        if len(pieces) == 1 and isinstance(self.array, np.ndarray):
+            whole = np.moveaxis(self.array[pieces[0][1]].reshape(self._spread(pieces[0][2])), self._axis, -1)
+            if whole.flags.c_contiguous and whole.dtype.isnative:
+                return whole.reshape(v1 - v0, e1 - e0)
         out = np.empty((v1 - v0, e1 - e0), self.array.dtype.newbyteorder("="))
-        for rows, index, shape in self._pieces(v0, v1, e0, e1):
+        for rows, index, shape in pieces:
             block = np.asarray(self.array[index]).reshape(self._spread(shape))
             if block.ndim == 2 and self._axis == 0:
-                kernels.copy_transposed(block, out[rows])
+                for entries in _slabs(len(block)):
+                    kernels.copy_transposed(block[entries], out[rows, entries])
+                    release_pages()
             else:
                 out[rows].reshape(shape)[...] = np.moveaxis(block, self._axis, -1)
         return out
@@ -69,6 +89,7 @@ class MatrixView:
     def write(self, v0: int, v1: int, e0: int, e1: int, block: Array) -> None:
         """Assign ``block``, laid out as ``read`` returns it."""
         self._check(v0, v1, e0, e1)
+        release_pages()
         target = cast(WritableArray, self.array)
         for rows, index, shape in self._pieces(v0, v1, e0, e1):
             if isinstance(target, np.ndarray) and target.ndim == 2 and self._axis == 0:

@@ -33,8 +33,8 @@ def _map_array(path: Path) -> Array:
     dtype_name(dtype, str(path))
     mapping = map_bytes(path)
     need = offset + prod(shape) * dtype.itemsize
-    if need > mapping.nbytes:
-        raise InputError(f"{path}: truncated, {need} bytes expected but {mapping.nbytes} found; copy the file again")
+    if need > len(mapping):
+        raise InputError(f"{path}: truncated, {need} bytes expected but {len(mapping)} found; copy the file again")
     try:
         return view(mapping, dtype, shape, offset, "F" if fortran else "C")
     except (TypeError, ValueError, OverflowError) as error:

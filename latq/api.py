@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from latq.container import BytesSource, FileSource
 from latq.pipeline.decide import CodecName, EncodeOptions
-from latq.pipeline.decode import File, Tensor, decode_all
+from latq.pipeline.decode import File, Tensor
 from latq.pipeline.encode import EncodeReport, encode_source, source_of
 from latq.pipeline.metadata import RawCodec
 from latq.pipeline.plan import Coding
+from latq.pipeline.restore import restore
 from latq.products.estimator import Estimate, ProductReport, multiply
 from latq.products.operands import CompressedOperand, Operand, PlainOperand
 from latq.sources import MatrixView, SourceTensor, atomic_output
@@ -138,7 +139,7 @@ def decode(source: Openable, *, threads: int = 1) -> Array | dict[str, Array]:
     """Decode a whole file: its array if it holds one, else a dict of arrays. Original shapes and dtypes."""
     with open(source) as file:
         arrays = {name: np.empty(tensor.shape, tensor.dtype) for name, tensor in file.items()}
-        decode_all([(file[name], array) for name, array in arrays.items()], threads)
+        restore([(file[name], array) for name, array in arrays.items()], threads)
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
 

@@ -18,8 +18,9 @@ from latq.cli.common import (
     threads_option,
 )
 from latq.errors import InputError, ParameterError
-from latq.pipeline.decode import File, Tensor, decode_all
+from latq.pipeline.decode import File, Tensor
 from latq.pipeline.metadata import QUANTIZABLE
+from latq.pipeline.restore import restore
 from latq.sources import Kind, TensorSpec, kind_of, open_sink
 
 EXAMPLES = """\b
@@ -86,7 +87,7 @@ def command(
             for warning in sink.warnings:
                 console.warn(warning.replace(str(temporary), output))
             if columns is None:
-                decode_all([(opened[name], sink.target(name)) for name in chosen], threads, progress)
+                restore([(opened[name], sink.target(name)) for name in chosen], threads, progress)
             else:
                 _decode_columns(opened[chosen[0]], columns, sink.target(chosen[0]))
         shapes = {spec.name: list(spec.shape) for spec in specs}

@@ -1,7 +1,6 @@
 """Files opened for reading: lazy tensors that decode only the chunks they are asked for."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import prod
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,8 +22,8 @@ from latq.pipeline.metadata import (
     chunk_count,
     matrix_shape,
 )
-from latq.pipeline.pool import ordered_map
-from latq.sources import DTYPES, MatrixView, WritableArray, boxes
+from latq.pipeline.restore import restore
+from latq.sources import DTYPES, MatrixView, WritableArray
 
 Array = npt.NDArray[Any]
 MAX_ZSTD_WINDOW = 1 << 23
@@ -113,24 +112,8 @@ class Tensor:
         return out
 
     def decode_into(self, target: WritableArray, *, threads: int = 1) -> None:
-        """Fill ``target`` (same shape, any float dtype for a float tensor) chunk by chunk."""
-        decode_all([(self, target)], threads)
-
-    def decode_chunk_into(self, target: WritableArray, chunk: int) -> int:
-        """Fill the part of ``target`` that one chunk holds; returns its entries."""
-        dtype = np.dtype(target.dtype)
-        if isinstance(self.codec, MatrixCodec):
-            tile, block = self.matrix_chunk(chunk, dtype)
-            MatrixView(target, self.shape, self.axis).write(tile.v0, tile.v1, tile.e0, tile.e1, block)
-            return tile.entries
-        start, piece = self.raw_chunk(chunk)
-        position = 0
-        for box in boxes(self.shape, start, start + piece.size):
-            shape = tuple(part.stop - part.start for part in box)
-            part = piece[position : position + prod(shape)]
-            target[box] = narrowed(part, dtype).reshape(shape)
-            position += part.size
-        return piece.size
+        """Fill ``target``: same shape, any float dtype for a float tensor."""
+        restore([(self, target)], threads)
 
     def vectors(
         self, v0: int, v1: int, e0: int = 0, e1: int | None = None, dtype: np.dtype[Any] | None = None
@@ -227,17 +210,6 @@ class Tensor:
 
     def _place(self, chunk: int, record: ChunkRecord) -> str:
         return f"{self._file.name}: tensor {self.name!r} chunk {chunk} (at byte {record.offset})"
-
-
-def decode_all(
-    tensors: Iterable[tuple[Tensor, WritableArray]],
-    threads: int,
-    progress: Callable[[int], None] = lambda entries: None,
-) -> None:
-    """Fill the target of every tensor; threads share all chunks."""
-    jobs = ((tensor, target, chunk) for tensor, target in tensors for chunk in range(len(tensor.records)))
-    for entries in ordered_map(lambda job: job[0].decode_chunk_into(*job[1:]), jobs, threads):
-        progress(entries)
 
 
 class File(Mapping[str, Tensor]):

@@ -10,16 +10,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int, ahead: int = 1) -> Iterator[R]:
     """``work(item)`` for every item, in order; items are drawn lazily by the calling thread."""
-    return ordered_flat_map(lambda item: [work(item)], items, threads)
+    return ordered_flat_map(lambda item: [work(item)], items, threads, ahead)
 
 
-def ordered_flat_map(work: Callable[[T], Iterable[R]], items: Iterable[T], threads: int) -> Iterator[R]:
+def ordered_flat_map(work: Callable[[T], Iterable[R]], items: Iterable[T], threads: int, ahead: int = 1) -> Iterator[R]:
     """Everything in ``work(item)`` of every item, in order.
 
-    One more item than there are threads is in flight. When the caller abandons the map, for an error or Ctrl-C, threads
-    stop at the next result.
+    ``ahead`` more items than there are threads are in flight. When the caller abandons the map, for an error or Ctrl-C,
+    threads stop at the next result.
     """
     if threads <= 1:
         for item in items:
@@ -40,7 +40,7 @@ def ordered_flat_map(work: Callable[[T], Iterable[R]], items: Iterable[T], threa
         try:
             for item in items:
                 pending.append(pool.submit(results, item))
-                if len(pending) > threads:
+                if len(pending) >= threads + ahead:
                     yield from pending.popleft().result()
             while pending:
                 yield from pending.popleft().result()

@@ -2,6 +2,9 @@
 
 import mmap
 import os
+from collections.abc import Iterator
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from weakref import WeakSet
@@ -9,7 +12,7 @@ from weakref import WeakSet
 import numpy as np
 
 from latq.errors import InputError
-from latq.sources.base import Array
+from latq.sources.base import Array, Index
 
 # Pages of mapped files that may be in the memory of the process, and how often that is looked at.
 MAX_RESIDENT = 320 << 20
@@ -29,7 +32,7 @@ _MAPS: WeakSet[FileMap] = WeakSet()
 def release_pages() -> None:
     """Let go of the pages of mapped files once there are many, so that memory stays bounded however large they are.
 
-    What was written stays with the file, and what is needed again comes from the system's cache.
+    What is needed again comes from the system's cache.
     """
     if _MAPS and _resident_bytes() > MAX_RESIDENT:
         for mapping in list(_MAPS):
@@ -62,12 +65,11 @@ def read_start(path: Path, size: int) -> bytes:
         raise InputError(f"{path}: {error.strerror}; check the path and its permissions") from error
 
 
-def map_bytes(path: Path, mode: Literal["r", "r+"] = "r") -> FileMap:
+def map_bytes(path: Path) -> FileMap:
     """A memory map of all bytes of a file."""
-    access = mmap.ACCESS_READ if mode == "r" else mmap.ACCESS_WRITE
     try:
-        with open(path, f"{mode}b") as file:
-            mapping = FileMap(file.fileno(), 0, access=access)
+        with open(path, "rb") as file:
+            mapping = FileMap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _MAPS.add(mapping)
         return mapping
     except (OSError, ValueError) as error:
@@ -81,11 +83,49 @@ def view(
     return np.ndarray(shape, dtype, mapping, offset, order=order)
 
 
+class FileArray:
+    """An array of C order in a file, written and read by slices without being mapped.
+
+    Pages written through a map would stay in the memory of the process, or be brought in again for every few columns.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._file, self._offset = file, offset
+
+    def __getitem__(self, index: Index, /) -> Array:
+        block = np.empty([part.stop - part.start for part in index], self.dtype)
+        for place, run in self._runs(index, block):
+            run[:] = os.pread(self._file.fileno(), len(run), place)
+        return block
+
+    def __setitem__(self, index: Index, block: Array, /) -> None:
+        for place, run in self._runs(index, np.ascontiguousarray(block, self.dtype)):
+            written = 0
+            while written < len(run):  # The system writes less than 2 GiB at a time.
+                written += os.pwrite(self._file.fileno(), run[written:], place + written)
+
+    def _runs(self, index: Index, block: Array) -> Iterator[tuple[int, memoryview]]:
+        """(position in the file, bytes of ``block``) of what lies together in both."""
+        sizes = [part.stop - part.start for part in index]
+        # Axes from here on are taken whole: they and the one before lie together.
+        whole = len(sizes)
+        while whole and sizes[whole - 1] == self.shape[whole - 1]:
+            whole -= 1
+        outer = max(whole - 1, 0)
+        strides = np.cumprod([self.dtype.itemsize, *self.shape[:0:-1]], dtype=np.int64)[::-1].tolist()
+        first = self._offset + sum(part.start * stride for part, stride in zip(index, strides, strict=False))
+        runs = block.reshape(prod(sizes[:outer]), -1).view(np.uint8) if block.size else ()
+        steps = (range(0, size * stride, stride) for size, stride in zip(sizes[:outer], strides, strict=False))
+        for run, step in zip(runs, product(*steps), strict=False):
+            yield first + sum(step), run.data
+
+
 def allocate(file: BinaryIO, size: int) -> None:
     """Reserve room for ``file`` to grow to ``size`` bytes, which must not be zero."""
     file.flush()
     if hasattr(os, "posix_fallocate"):
-        # A sparse file would turn a full disk into SIGBUS, at the first write through the map, instead of an OSError.
+        # A full disk is better noticed before the work than behind it.
         os.posix_fallocate(file.fileno(), 0, size)
     else:
         file.truncate(size)

@@ -1,6 +1,7 @@
 """NumPy .npy files: one memory-mapped array each."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ import numpy as np
 from latq.errors import InputError, ParameterError
 from latq.sources.base import Array, Extras, Sink, Source, SourceTensor, TensorSpec
 from latq.sources.dtypes import DTYPES, dtype_name
-from latq.sources.files import allocate, map_bytes, read_start, view
+from latq.sources.files import FileArray, allocate, map_bytes, read_start, view
 from latq.sources.select import select
 
 MAGIC = b"\x93NUMPY"
@@ -74,10 +75,10 @@ def create_npy(path: Path, tensors: Sequence[TensorSpec], extras: Extras) -> Sin
     (spec,) = tensors
     dtype = DTYPES[spec.dtype]
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": spec.shape}
-    with open(path, "wb") as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "w+b"))
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
         allocate(file, offset + prod(spec.shape) * dtype.itemsize)
-    mapping = map_bytes(path, "r+")
-    target = view(mapping, dtype, spec.shape, offset)
-    return Sink("npy", {spec.name: target}, extras.left_out(".npy"), on_close=mapping.flush)
+        target = FileArray(file, offset, spec.shape, dtype)
+        return Sink("npy", {spec.name: target}, extras.left_out(".npy"), on_close=stack.pop_all().close)

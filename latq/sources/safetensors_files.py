@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from latq.errors import InputError, ParameterError, UnsupportedError
 from latq.sources.base import Array, Extras, Sink, Source, SourceTensor, TensorSpec
 from latq.sources.dtypes import DTYPES
-from latq.sources.files import allocate, map_bytes, read_start, view
+from latq.sources.files import FileArray, allocate, map_bytes, read_start, view
 from latq.sources.select import select
 
 # In the order of the format's own list of types, by which the official writer sorts the data.
@@ -125,16 +126,16 @@ def create_safetensors(path: Path, tensors: Sequence[TensorSpec], extras: Extras
     ordered = sorted(tensors, key=lambda spec: (-_RANK[spec.dtype], spec.name))
     bounds = list(accumulate((_nbytes(spec) for spec in ordered), initial=0))
     header = _header(ordered, bounds, extras.metadata)
-    with open(path, "wb") as file:
+    lost = Extras(attributes=extras.attributes).left_out(".safetensors")
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "w+b"))
         file.write(header)
         allocate(file, len(header) + bounds[-1])
-    mapping = map_bytes(path, "r+")
-    targets = {
-        spec.name: view(mapping, DTYPES[spec.dtype].newbyteorder("<"), spec.shape, len(header) + start)
-        for spec, start in zip(ordered, bounds, strict=False)
-    }
-    lost = Extras(attributes=extras.attributes).left_out(".safetensors")
-    return Sink("safetensors", targets, lost, on_close=mapping.flush)
+        targets = {
+            spec.name: FileArray(file, len(header) + start, spec.shape, DTYPES[spec.dtype].newbyteorder("<"))
+            for spec, start in zip(ordered, bounds, strict=False)
+        }
+        return Sink("safetensors", targets, lost, on_close=stack.pop_all().close)
 
 
 def _nbytes(spec: TensorSpec) -> int:

@@ -1,0 +1,111 @@
+"""Tensors decoded into arrays by several threads.
+
+Arrays in memory are filled chunk by chunk. A file that stores rows dislikes the narrow columns of a chunk: neighbouring
+chunks are gathered in a panel in the layout of the file, which is written when it is full, while others are decoded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from latq.pipeline.chunk import narrowed
+from latq.pipeline.metadata import MatrixCodec, Tile
+from latq.pipeline.pool import ordered_map
+from latq.sources import MatrixView, WritableArray, boxes
+
+if TYPE_CHECKING:
+    from latq.pipeline.decode import Tensor
+
+PANEL_BYTES = 1 << 26
+# Chunks that are decoded ahead, beyond one for each thread: about a panel.
+AHEAD = 16
+
+
+class _Done(NamedTuple):
+    """Entries that a job has decoded, and what is left to be done in order."""
+
+    entries: int
+    finish: Callable[[], None] | None = None
+
+
+_Job = Callable[[], _Done]
+
+
+def restore(
+    tensors: Iterable[tuple["Tensor", WritableArray]],
+    threads: int,
+    progress: Callable[[int], None] = lambda entries: None,
+) -> None:
+    """Fill the target of every tensor: of its shape, and of any float dtype if the tensor is one of floats."""
+    jobs = (job for tensor, target in tensors for job in _jobs(tensor, target))
+    for done in ordered_map(lambda job: job(), jobs, threads, AHEAD):
+        if done.finish:
+            done.finish()
+        progress(done.entries)
+
+
+def _jobs(tensor: "Tensor", target: WritableArray) -> Iterator[_Job]:
+    chunks = range(len(tensor.records))
+    if not isinstance(tensor.codec, MatrixCodec):
+        yield from (partial(_raw, tensor, target, chunk) for chunk in chunks)
+    elif isinstance(target, np.ndarray) or tensor.axis == len(tensor.shape) - 1:
+        yield from (partial(_straight, tensor, target, chunk) for chunk in chunks)
+    else:
+        tiling, size = tensor.tiling, np.dtype(target.dtype).itemsize
+        together = max(1, PANEL_BYTES // (tiling.group * tiling.chunk_vectors * size))
+        for group in range(tiling.groups):
+            own = chunks[group * tiling.runs : (group + 1) * tiling.runs]
+            for first in range(0, len(own), together):
+                panel = _Panel(tensor, target, own[first : first + together])
+                yield from (partial(panel.fill, chunk) for chunk in own[first : first + together])
+
+
+def _straight(tensor: "Tensor", target: WritableArray, chunk: int) -> _Done:
+    """Into memory from any thread; into a file, where vectors lie together, in order."""
+    tile, block = tensor.matrix_chunk(chunk, np.dtype(target.dtype))
+    write = partial(_write, tensor, target, tile, block)
+    if not isinstance(target, np.ndarray):
+        return _Done(tile.entries, write)
+    write()
+    return _Done(tile.entries)
+
+
+def _write(tensor: "Tensor", target: WritableArray, tile: Tile, block: np.ndarray) -> None:
+    MatrixView(target, tensor.shape, tensor.axis).write(tile.v0, tile.v1, tile.e0, tile.e1, block)
+
+
+def _raw(tensor: "Tensor", target: WritableArray, chunk: int) -> _Done:
+    start, values = tensor.raw_chunk(chunk)
+
+    def write() -> None:
+        position = 0
+        for box in boxes(tensor.shape, start, start + values.size):
+            shape = tuple(part.stop - part.start for part in box)
+            piece = values[position : position + prod(shape)]
+            target[box] = narrowed(piece, np.dtype(target.dtype)).reshape(shape)
+            position += piece.size
+
+    return _Done(values.size, write)
+
+
+class _Panel:
+    """Neighbouring chunks on their way into a file."""
+
+    def __init__(self, tensor: "Tensor", target: WritableArray, chunks: range) -> None:
+        self._tensor, self._target, self._last = tensor, target, chunks[-1]
+        first, last = tensor.tiling.tile(chunks[0]), tensor.tiling.tile(chunks[-1])
+        self._tile = Tile(first.v0, last.v1, first.e0, first.e1)
+        # In the layout of a file whose rows cross the vectors, which is the common one.
+        self._rows = np.empty((self._tile.length, self._tile.vectors), target.dtype)
+
+    def fill(self, chunk: int) -> _Done:
+        tile, block = self._tensor.matrix_chunk(chunk, self._rows.dtype)
+        first = self._tile.v0
+        MatrixView(self._rows, self._rows.shape, 0).write(tile.v0 - first, tile.v1 - first, 0, tile.length, block)
+        return _Done(tile.entries, self._finish if chunk == self._last else None)
+
+    def _finish(self) -> None:
+        _write(self._tensor, self._target, self._tile, self._rows.T)

@@ -253,7 +253,7 @@ FAMILIES = ("sz3", "zfp", "blosc2", "ggml", "turboquant", "rabitq", "nf4", "int"
 
 
 def make_peers(family, threads=1) -> Iterator[Peer]:
-    """The peers of one family, with ``threads`` where they have any; ImportError or OSError where the library is missing."""
+    """Peers of one family, with ``threads`` where they have any; ImportError or OSError if the library is missing."""
     if family == "sz3":
         pysz = importlib.import_module("pysz")
         for label, algorithm in (("NOPRED", "NOPRED"), ("default", None)):

@@ -4,8 +4,8 @@ usage: python tests/benchmarks/peers.py gaussian           N(0,1) 4096 x 1024, a
        python tests/benchmarks/peers.py files FILE...      every matrix: its halves A and B coded apart, and A B^T
        python tests/benchmarks/peers.py pairs pairs.h5     X (tokens x in) times W (in x out) for every layer
 options: --bits 2,4   --peers sz3,ggml   --axis K   --tensor GLOB   --grid 145,200   --max-entries 1e6   --csv OUT.csv
-The libraries come with `pip install '.[bench]'`, but for bitsandbytes (NF4), which wants PyTorch. A peer whose library
-is missing is said to be skipped.
+The libraries come with `pip install '.[bench]'`, but for bitsandbytes, which wants PyTorch: NF4 is NumPy without it. A
+peer whose library is missing is said to be skipped.
 
 A and B hold vectors as rows, and one method codes both. Columns:
 want       bits asked for, by a coder that has a rate to choose; it lands at or under that
@@ -25,233 +25,32 @@ D and product is left out, and the ratios are to the best of latq's in each.
 
 import argparse
 import csv
-import ctypes
-import importlib
-import importlib.metadata
 import math
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import h5py
 import numpy as np
+from cases import Case, energy, gaussian, rms
+from rivals import FAMILIES, SLACK, Unreachable, fit, make_peers
 
 import latq
 from latq.errors import LatqError
 from latq.sources import open_source
 from latq.theory import bits_lost, product_limit
-from latq.transforms.rotation import rotate, unrotate
 
 RATES = "0.5,0.75,1,2,3,4,5,6,8"
-SLACK = 0.002  # bits that a tuned peer may land above: the header of a fixed-rate stream
 REUSE = 0.01  # a latq file at most this many bits smaller than a peer's stands for one of its size
-
-# A coder takes an array and its level, and gives the stored bytes and a function that decodes them.
-Coder = Callable[[np.ndarray, float], tuple[int, Callable[[], np.ndarray]]]
-
-
-class Unreachable(Exception):
-    """A coder cannot meet the rate."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """``coders`` by mode. A tuned peer takes levels in ``levels``, and its size grows with the level."""
-
-    name: str
-    coders: dict[str, Coder]
-    levels: tuple[float, float] | None = None
-    field: bool = False  # made for grids of samples
-
-
-def energy(x):
-    parts = (part.astype(np.float64) for part in np.array_split(x.reshape(-1), 16))
-    return sum(float(part @ part) for part in parts)
-
-
-def rms(x):
-    return math.sqrt(energy(x) / x.size)
-
-
-# --- the peers
-
-
-def sz3(pysz, algorithm, x, level):
-    config = pysz.szConfig()
-    config.errorBoundMode, config.absErrorBound = pysz.szErrorBoundMode.ABS, rms(x) * 2.0**-level
-    if algorithm:
-        config.cmprAlgo = getattr(pysz.szAlgorithm, algorithm)
-    data = pysz.sz.compress(x, config)[0].copy()
-    return data.size, lambda: pysz.sz.decompress(data, np.float32, x.shape)[0]
-
-
-def zfp(zfpy, mode, x, level):
-    # A block of 4^d entries starts with 9 bits; zfpy 1.0.1 crashes when asked for a lower rate.
-    tuning = {"rate": max(level, 9 / 4**x.ndim)} if mode == "rate" else {"tolerance": rms(x) * 2.0 ** (6 - level)}
-    data = zfpy.compress_numpy(x, **tuning)
-    return len(data), lambda: zfpy.decompress_numpy(data)
-
-
-class GgmlTraits(ctypes.Structure):
-    to_float = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-    names = ("type_name", "block", "block_interleave", "size", "quantized", "to_float")
-    types = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_size_t, ctypes.c_bool, to_float)
-    _fields_ = list(zip(names, types, strict=True))
-
-
-def load_ggml():
-    """ggml's own C code, in the libggml-base.so of the pywhispercpp wheel, and its types by name."""
-    files = importlib.metadata.files("pywhispercpp") or []
-    ggml = ctypes.CDLL(str(next((f.locate() for f in files if f.name.startswith("libggml-base")), "libggml-base.so")))
-    ggml.ggml_quantize_chunk.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p]
-    ggml.ggml_get_type_traits.restype = ctypes.POINTER(GgmlTraits)
-    traits = ((number, ggml.ggml_get_type_traits(number).contents) for number in range(40))
-    return ggml, {(t.type_name or b"").decode().upper(): (number, t) for number, t in traits}
-
-
-def ggml_type(ggml, number, traits, x, level):
-    """One long row, padded with zeros to whole blocks; no importance matrix."""
-    flat = np.zeros(-(-x.size // traits.block) * traits.block, np.float32)
-    flat[: x.size] = x.reshape(-1)
-    data = np.empty(flat.size // traits.block * traits.size, np.uint8)
-    ggml.ggml_quantize_chunk(number, flat.ctypes.data, data.ctypes.data, 0, 1, flat.size, None)
-
-    def decode():
-        traits.to_float(data.ctypes.data, flat.ctypes.data, flat.size)
-        return flat[: x.size].reshape(x.shape)
-
-    return data.size, decode
-
-
-def turboquant(faiss, width, x, level):
-    """The scalar quantizer of unit vectors in faiss; their rotation (the one of latq) and norms are the user's."""
-    norms = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30).astype(np.float32)
-    turned = np.ascontiguousarray(rotate(x / norms, "hadamard", 0))
-    quantizer = faiss.ScalarQuantizer(x.shape[1], getattr(faiss.ScalarQuantizer, f"QT_{width}bit_tqmse"))
-    quantizer.train(turned)
-    data = quantizer.compute_codes(turned)
-    return data.nbytes + norms.nbytes, lambda: unrotate(quantizer.decode(data), "hadamard", 0) * norms
-
-
-def rabitq(faiss, width, x, level):
-    """Rotated alike. faiss decodes the sign bits only, so the vectors are read out of distances to points on the axes.
-
-    They are scaled for unbiased distances: one more stored scalar makes them least squares.
-    """
-    m, n = x.shape
-    turned = np.ascontiguousarray(rotate(x, "hadamard", 0))
-    index = faiss.IndexRaBitQ(n, faiss.METRIC_L2, width)
-    index.train(turned)
-    index.add(turned)
-
-    def decode():
-        side = np.float32(rms(x) * math.sqrt(n))
-        points = np.vstack([np.zeros((1, n), np.float32), side * np.eye(n, dtype=np.float32)])
-        found, which = index.search(points, m)
-        distances = np.empty((m, n + 1), np.float32)
-        distances[which, np.arange(n + 1)[:, None]] = found
-        y = unrotate((distances[:, :1] - distances[:, 1:] + side * side) / (2 * side), "hadamard", 0)
-        return y * np.float32(np.vdot(x, y) / energy(y))
-
-    return index.code_size * m + 4 * n + 4, decode  # codes, the centre, the scalar
-
-
-def nf4(torch, functional, double, x, level):
-    """Blocks of 64; ``double`` quantizes their scales too."""
-    options = {"blocksize": 64, "quant_type": "nf4", "compress_statistics": double}
-    data, state = functional.quantize_4bit(torch.from_numpy(x), **options)
-    size = data.nbytes + state.absmax.nbytes + (state.state2.absmax.nbytes + 4 if double else 0)
-    return size, lambda: functional.dequantize_4bit(data, state).numpy()
-
-
-def integers(width, x, level):
-    """Every row over its largest entry; a float32 scale per row."""
-    top = 2 ** (width - 1) - 1
-    scales = np.maximum(np.abs(x).max(1, keepdims=True), 1e-30) / np.float32(top)
-    symbols = np.rint(x / scales)
-    return -(-x.size * width // 8) + scales.nbytes, lambda: symbols * scales
-
-
-def make_peers(name):
-    if name == "sz3":
-        pysz = importlib.import_module("pysz")
-        for label, algorithm in (("NOPRED", "NOPRED"), ("default", None)):
-            yield Peer(f"SZ3 {label}", {"": partial(sz3, pysz, algorithm)}, (-4.0, 20.0), field=True)
-    if name == "zfp":
-        zfpy = importlib.import_module("zfpy")
-        modes = {mode: partial(zfp, zfpy, mode) for mode in ("rate", "accuracy")}
-        yield Peer("zfp", modes, (0.0, 24.0), field=True)
-    if name == "ggml":
-        ggml, types = load_ggml()
-        for label in ("Q2_K", "Q3_K", "IQ4_XS", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0"):
-            yield Peer(f"ggml {label}", {"": partial(ggml_type, ggml, *types[label])})
-    if name in ("turboquant", "rabitq"):
-        faiss = importlib.import_module("faiss")
-        label, code = ("TurboQuant", turboquant) if name == "turboquant" else ("RaBitQ", rabitq)
-        for width in (1, 2, 3, 4, 8):
-            yield Peer(f"{label} {width}", {"": partial(code, faiss, width)})
-    if name == "nf4":
-        libraries = importlib.import_module("torch"), importlib.import_module("bitsandbytes.functional")
-        for label, double in (("NF4", False), ("NF4 double", True)):
-            yield Peer(label, {"": partial(nf4, *libraries, double)})
-    if name == "int":
-        for width in (4, 8):
-            yield Peer(f"int{width} per row", {"": partial(integers, width)})
 
 
 # --- what they code
 
 
-@dataclass(frozen=True)
-class Case:
-    """A and B, vectors of n entries as rows. ``grid``: sides, but the first, of what SZ3 and zfp may see."""
-
-    name: str
-    a: np.ndarray
-    b: np.ndarray
-    columns_too: bool = False
-    rotations: tuple[str, ...] = ("hadamard", "none")
-    grid: tuple[int, ...] = ()
-
-    @cached_property
-    def truth(self):
-        return self.a.astype(np.float64) @ self.b.astype(np.float64).T
-
-    @cached_property
-    def energies(self):
-        return energy(self.a), energy(self.b), energy(self.truth)
-
-    def distortion(self, a, b):
-        return (energy(self.a - a) + energy(self.b - b)) / (self.energies[0] + self.energies[1])
-
-    def product_errors(self, c):
-        """Of an estimate, as it is and times the best scalar."""
-        energy_a, energy_b, signal = self.energies
-        scale = energy_a * energy_b / self.a.shape[1]
-        overlap, size = float(np.vdot(self.truth, c.astype(np.float64))), energy(c)
-        return energy(self.truth - c) / scale, (signal - (overlap * overlap / size if size else 0.0)) / scale
-
-    def views(self, field):
-        """The forms in which a coder may see A and B."""
-        if field:
-            return ["", "grid"] if self.grid else [""]
-        return ["axis 1", "axis 0"] if self.columns_too else [""]
-
-    def see(self, x, view):
-        return {"grid": lambda: x.reshape(-1, *self.grid), "axis 0": lambda: x.T.copy()}.get(view, lambda: x)()
-
-    def unsee(self, y, view):
-        return y.T if view == "axis 0" else y.reshape(-1, self.a.shape[1])
-
-
 def gaussian_cases(options):
-    n, m = map(int, options.shape.split("x"))
-    sides = (np.random.default_rng(seed).standard_normal((n, m), np.float32).T for seed in (1, 2))
-    yield Case(f"gaussian {n}x{m}", *map(np.ascontiguousarray, sides), rotations=("hadamard",))
+    yield gaussian(options.shape)
 
 
 def file_cases(options):
@@ -305,28 +104,13 @@ def make_row(case, method, want, size, distortion, errors, note):
     return {"case": case.name, "method": method, "want": want, **measured, "note": note}
 
 
-def fit(code, x, levels, rate):
-    """The largest stored size of at most ``rate`` bits per entry, by bisection on the level."""
-    low, high = levels
-    best = code(x, low)
-    if 8 * best[0] / x.size > rate:
-        raise Unreachable
-    for _ in range(24):
-        middle = (low + high) / 2
-        outcome = code(x, middle)
-        if 8 * outcome[0] / x.size > rate:
-            high = middle
-        else:
-            low, best = middle, max(best, outcome, key=lambda o: o[0])
-    return best
-
-
 def best_mode(peer, x, want):
     """Bytes, decoded array and name of the mode with the least error."""
     outcomes = []
-    for mode, code in peer.coders.items():
+    for mode, coder in peer.coders.items():
         with suppress(Unreachable):
-            size, decode = fit(code, x, peer.levels, want + SLACK) if peer.levels else code(x, 0.0)
+            code = coder(x)
+            size, decode = fit(code, x.size, peer.levels, want + SLACK)[1] if peer.levels else code(0.0)
             y = np.asarray(decode(), np.float32)
             outcomes.append((energy(x - y), size, y, mode))
     if not outcomes:
@@ -356,7 +140,6 @@ def run_peer(peer, case, want):
             rows.append((row, [8 * size / y.size for size, y, _ in sides]))
     if not rows:
         raise Unreachable("it cannot be that small")
-
     return front(rows)
 
 
@@ -452,7 +235,7 @@ def compare(case, peers, rates, threads):
 
 
 def main():
-    names = ["sz3", "zfp", "ggml", "turboquant", "rabitq", "nf4", "int"]
+    names = [family for family in FAMILIES if family != "cast"]  # Casts are beyond the rates of all others.
     modes = {"gaussian": gaussian_cases, "files": file_cases, "pairs": pair_cases}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=modes)
@@ -472,7 +255,7 @@ def main():
         if name not in names:
             parser.error(f"no peer {name!r}")
         try:
-            peers += make_peers(name)
+            peers += make_peers(name, options.threads)
         except (ImportError, OSError) as error:
             print(f"skipped: {name}: {error}")
     rates = [float(bits) for bits in options.bits.split(",")]
@@ -484,4 +267,5 @@ def main():
             writer.writerows(rows)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -63,8 +63,9 @@ class Sample:
         variance = float(kernels.tree_sum((x * x).reshape(-1))) / x.size
         if variance == 0:
             return 0.0
-        _, counts = np.unique(np.rint(x * (4 / math.sqrt(variance))), return_counts=True)
-        entropy: float = sum(-count / x.size * log2(count / x.size) for count in counts.tolist()) - 2
+        cells = np.rint(x.reshape(-1) * (4 / math.sqrt(variance))).astype(np.int64)
+        counts = np.bincount(cells - cells.min())
+        entropy: float = sum(-count / x.size * log2(count / x.size) for count in counts[counts > 0].tolist()) - 2
         return 2.0470955851 - entropy
 
     @cached_property

@@ -20,11 +20,7 @@ from latq.cli import main as entry
 from latq.container import BytesSource, ContainerReader
 from latq.container.records import FRAME_HEADER_SIZE
 
-
-@pytest.fixture(autouse=True)
-def _in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LATQ_THREADS", raising=False)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.fixture

@@ -20,11 +20,7 @@ from latq.products import measure as product_measure
 from latq.sources import SourceTensor
 from latq.theory import product_limit_of
 
-
-@pytest.fixture(autouse=True)
-def _in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LATQ_THREADS", raising=False)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.fixture
@@ -47,21 +43,6 @@ def compare(run):
         out = run("compare", *arguments, "--json")
         assert out.count("\n") == 1
         return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-    return call
-
-
-@pytest.fixture
-def refused(capsys):
-    """Run a comparison that must fail: its one line on standard error."""
-
-    def call(code: int, *arguments: Any) -> str:
-        capsys.readouterr()
-        assert entry.run(["compare", *map(str, arguments)]) == code
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.count("\n") == 1
-        return err
 
     return call
 
@@ -201,7 +182,7 @@ def test_a_lossless_tensor_tells_nan_and_signed_zero_apart(compare, refused, run
     run("encode", "a.npy", "--codec", "raw")
     assert compare("a.npy", "a.latq")["tensors"][0]["lossless"]
     np.save("a.npy", np.abs(array))
-    message = refused(3, "a.npy", "a.latq")
+    message = refused(3, "compare", "a.npy", "a.latq")
     assert "a.npy against a.latq: tensor 'data' is kept lossless, yet differs at [1, 1]" in message
 
 
@@ -212,7 +193,7 @@ def test_a_lossless_tensor_of_many_chunks(refused, run):
     run("compare", "a.npy", "a.latq")
     array[2, 77777] = 1
     np.save("a.npy", array)
-    assert "differs at [2, 77777]" in refused(3, "a.npy", "a.latq")
+    assert "differs at [2, 77777]" in refused(3, "compare", "a.npy", "a.latq")
 
 
 def test_text(run, checkpoint):
@@ -332,14 +313,14 @@ def test_mismatches(refused, run):
         "shape": "float32 of shape [64, 81] in the original, but float32 of shape [64, 80] in the file",
         "dtype": "float64 of shape [64, 80] in the original, but float32 of shape [64, 80] in the file",
     }.items():
-        message = refused(1, f"{name}.npy", "a.latq")
+        message = refused(1, "compare", f"{name}.npy", "a.latq")
         assert f"{name}.npy against a.latq: tensor 'data' is {words}" in message
     save_file({"other": gaussian(64, 80)}, "name.safetensors")
-    message = refused(1, "name.safetensors", "a.latq")
+    message = refused(1, "compare", "name.safetensors", "a.latq")
     assert all(word in message for word in ("name.safetensors", "'data'", "other", "a.latq"))
     with h5py.File("name.h5", "w") as file:
         file["other"] = gaussian(64, 80)
-    message = refused(1, "name.h5:/other", "a.latq")
+    message = refused(1, "compare", "name.h5:/other", "a.latq")
     assert all(word in message for word in ("name.h5:/other", "'data'", "other", "a.latq"))
 
 
@@ -350,7 +331,7 @@ def test_an_original_that_is_not_finite(refused, run):
     for value in (np.nan, np.inf):
         array[3, 3] = value
         np.save("a.npy", array)
-        assert "a.npy against a.latq: tensor 'data' holds NaN" in refused(1, "a.npy", "a.latq")
+        assert "a.npy against a.latq: tensor 'data' holds NaN" in refused(1, "compare", "a.npy", "a.latq")
 
 
 def test_bad_arguments(refused, run):
@@ -359,23 +340,23 @@ def test_bad_arguments(refused, run):
     save_file({"x": gaussian(64, 64), "y": gaussian(64, 64)}, "two.safetensors")
     for name in ("a.npy", "short.npy", "two.safetensors"):
         run("encode", name)
-    assert "none.npy: No such file" in refused(1, "none.npy", "a.latq")
-    assert "none.latq" in refused(1, "a.npy", "none.latq")
-    assert "no tensor matches 'z*'" in refused(1, "a.npy", "a.latq", "--tensor", "z*")
-    assert "standard input" in refused(2, "-", "-")
-    assert "--tensor-b" in refused(2, "a.npy", "a.latq", "--tensor-b", "x")
+    assert "none.npy: No such file" in refused(1, "compare", "none.npy", "a.latq")
+    assert "none.latq" in refused(1, "compare", "a.npy", "none.latq")
+    assert "no tensor matches 'z*'" in refused(1, "compare", "a.npy", "a.latq", "--tensor", "z*")
+    assert "standard input" in refused(2, "compare", "-", "-")
+    assert "--tensor-b" in refused(2, "compare", "a.npy", "a.latq", "--tensor-b", "x")
     two = ("two.safetensors", "two.latq")
-    assert "choose with --tensor: x, y" in refused(2, *two, "--pair", "a.npy", "a.latq")
-    assert "choose with --tensor-b: x, y" in refused(2, "a.npy", "a.latq", "--pair", *two)
-    assert "64 entries" in refused(2, "a.npy", "a.latq", "--pair", "short.npy", "short.latq")
-    assert "p.gif: a plot must end in" in refused(2, "a.npy", "a.latq", "--plot", "p.gif")
+    assert "choose with --tensor: x, y" in refused(2, "compare", *two, "--pair", "a.npy", "a.latq")
+    assert "choose with --tensor-b: x, y" in refused(2, "compare", "a.npy", "a.latq", "--pair", *two)
+    assert "64 entries" in refused(2, "compare", "a.npy", "a.latq", "--pair", "short.npy", "short.latq")
+    assert "p.gif: a plot must end in" in refused(2, "compare", "a.npy", "a.latq", "--plot", "p.gif")
 
 
 def test_a_damaged_file(refused, single):
     data = bytearray(Path("a.latq").read_bytes())
     data[5000] ^= 1
     Path("a.latq").write_bytes(data)
-    assert "a.latq" in refused(CorruptError.exit_code, "a.npy", "a.latq")
+    assert "a.latq" in refused(CorruptError.exit_code, "compare", "a.npy", "a.latq")
 
 
 # -- plots -------------------------------------------------------------------------------------------------------
@@ -386,7 +367,7 @@ def test_plot(compare, refused, run, checkpoint):
     compare("m.safetensors", "m.latq", "--plot", "m.png")
     assert Path("m.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert Path("m.png").stat().st_size > 1000
-    assert "m.png: exists" in refused(1, "m.safetensors", "m.latq", "--plot", "m.png")
+    assert "m.png: exists" in refused(1, "compare", "m.safetensors", "m.latq", "--plot", "m.png")
     save_file({"$x$": gaussian(64, 64), "_日本": gaussian(64, 64)}, "names.safetensors")
     run("encode", "names.safetensors")
     run("compare", "names.safetensors", "names.latq", "--plot", "names.svg")
@@ -398,7 +379,7 @@ def test_plot(compare, refused, run, checkpoint):
 def test_a_failed_comparison_leaves_no_plot(refused, single):
     pytest.importorskip("matplotlib")
     np.save("a.npy", single[:, 1:])
-    refused(1, "a.npy", "a.latq", "--plot", "p.png")
+    refused(1, "compare", "a.npy", "a.latq", "--plot", "p.png")
     assert sorted(p.name for p in Path().iterdir()) == ["a.latq", "a.npy", "back.npy"]
 
 
@@ -406,5 +387,5 @@ def test_without_matplotlib(compare, refused, single, monkeypatch):
     for module in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install 'latq[plot]'" in refused(2, "a.npy", "a.latq", "--plot", "p.png")
+    assert "pip install 'latq[plot]'" in refused(2, "compare", "a.npy", "a.latq", "--plot", "p.png")
     assert compare("a.npy", "a.latq")["ok"]

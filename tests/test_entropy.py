@@ -15,6 +15,7 @@ from latq.codecs.e8_entropy_design import Sample, design_for_rate
 from latq.coding import model
 from latq.coding.model import Density
 from latq.errors import CorruptError
+from latq.limits import MAX_WIDTH, MIN_WIDTH
 from latq.pipeline.describe import accuracy_of
 
 F32 = npt.NDArray[np.float32]
@@ -48,9 +49,7 @@ class TestModel:
         codes=st.lists(st.integers(0, 255), min_size=5, max_size=255),
         low=st.floats(0, 1),
         odd=st.integers(-128, 127),
-        classes=st.lists(
-            st.tuples(st.sampled_from([0, 3]), st.integers(model.MIN_WIDTH, model.MAX_WIDTH)), min_size=1, max_size=4
-        ),
+        classes=st.lists(st.tuples(st.sampled_from([0, 3]), st.integers(MIN_WIDTH, MAX_WIDTH)), min_size=1, max_size=4),
     )
     @settings(max_examples=60, deadline=None)
     def test_any_density_gives_sound_tables(

@@ -13,6 +13,8 @@ from latq import save
 from latq.cli import main as entry
 from latq.theory import R_STAR, SCALAR_GAP, guarantee, product_limit, unbiased_guarantee, unbiased_limit
 
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
 # Rate, Gamma, 4^-R, unbiased limit.
 TABLE = [
     (0.25, 0.858853, 0.707107, 10.6569),
@@ -32,11 +34,6 @@ TABLE = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def limits(capsys):
     def call(*arguments: Any) -> dict[str, Any]:
@@ -44,20 +41,6 @@ def limits(capsys):
         out, err = capsys.readouterr()
         assert err == ""
         return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-    return call
-
-
-@pytest.fixture
-def refused(capsys):
-    """Run a command that must fail: its one line on standard error."""
-
-    def call(code: int, *arguments: Any) -> str:
-        assert entry.run(["limits", *map(str, arguments)]) == code
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.count("\n") == 1
-        return err
 
     return call
 
@@ -203,13 +186,13 @@ def test_usage_errors(refused, arguments, words):
         save_pair()
         save("short.latq", np.random.default_rng(0).standard_normal((128, 50)))
         save("whole.latq", np.arange(2560).reshape(256, 10))
-    assert words in refused(2, *arguments.split())
+    assert words in refused(2, "limits", *arguments.split())
 
 
 def test_bad_files(refused):
     save_pair()
-    assert "none.latq" in refused(1, "a.latq", "none.latq")
-    assert "no tensor 'x'" in refused(1, "a.latq", "b.latq", "--tensor-b", "x")
+    assert "none.latq" in refused(1, "limits", "a.latq", "none.latq")
+    assert "no tensor 'x'" in refused(1, "limits", "a.latq", "b.latq", "--tensor-b", "x")
 
 
 # -- plots -------------------------------------------------------------------------------------------------------
@@ -230,7 +213,7 @@ def test_plot(limits):
 def test_a_plot_is_not_overwritten(limits, refused):
     pytest.importorskip("matplotlib")
     Path("p.svg").write_text("mine")
-    assert "p.svg: exists" in refused(1, "--plot", "p.svg")
+    assert "p.svg: exists" in refused(1, "limits", "--plot", "p.svg")
     assert Path("p.svg").read_text() == "mine"
     limits("--plot", "p.svg", "-f")
     assert "<svg" in Path("p.svg").read_text()
@@ -240,6 +223,6 @@ def test_without_matplotlib(limits, refused, monkeypatch):
     for module in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install 'latq[plot]'" in refused(2, "--plot", "p.png")
+    assert "pip install 'latq[plot]'" in refused(2, "limits", "--plot", "p.png")
     assert not Path("p.png").exists()
     assert limits("--bits", 4)["ok"]

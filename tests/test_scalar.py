@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import latq
+from latq import limits
 from latq.cli import main as entry
 from latq.codecs import scalar, scalar_design
 from latq.codecs.scalar import Levels
@@ -112,7 +113,7 @@ class TestDensity:
     def test_stored_levels_always_increase(self, levels: list[float]) -> None:
         integers, unit = scalar_design.stored(np.array(levels), 2.0**-12)
         assert all(a < b for a, b in pairwise(integers))
-        assert max(map(abs, integers)) <= scalar.MAX_LEVEL
+        assert max(map(abs, integers)) <= limits.MAX_LEVEL
         assert np.array(integers) * unit == pytest.approx(np.array(levels), abs=5 * unit)
 
 

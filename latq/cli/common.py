@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +11,9 @@ from typing import Any, BinaryIO
 
 import click
 
-from latq.container import SIGNATURE
+from latq.container import SIGNATURE, FileSource
 from latq.errors import LatqError, ParameterError
+from latq.pipeline.decode import File
 from latq.sources import atomic_output
 
 STANDARD_STREAM = "-"
@@ -104,12 +103,10 @@ def output_path(target: str, console: Console, *, force: bool, inputs: Sequence[
             yield path
         return
     _check_standard_output(console, force)
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "out")
-        with _named(path, "standard output"):
-            yield path
+    with _stand_in("standard output") as path:
+        yield path
         with path.open("rb") as stream:
-            shutil.copyfileobj(stream, sys.stdout.buffer, 1 << 20)
+            _copy(stream, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
 
@@ -139,12 +136,26 @@ def input_path(source: str) -> Iterator[str]:
     if source != STANDARD_STREAM:
         yield source
         return
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "stdin")
+    with _stand_in("standard input") as path:
         with path.open("wb") as stream:
-            shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)
-        with _named(path, "standard input"):
-            yield str(path)
+            _copy(sys.stdin.buffer, stream)
+        yield str(path)
+
+
+@contextmanager
+def _stand_in(shown: str) -> Iterator[Path]:
+    """A temporary file in the place of a pipe, which messages call ``shown``."""
+    from tempfile import TemporaryDirectory  # Here, because it would make every command start later.
+
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "data")
+        with _named(path, shown):
+            yield path
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    while block := source.read(1 << 20):
+        target.write(block)
 
 
 @contextmanager
@@ -163,6 +174,11 @@ def is_latq(path: str) -> bool:
         return path.endswith(".latq")
     with open(path, "rb") as stream:
         return stream.read(len(SIGNATURE)) == SIGNATURE
+
+
+def open_file(path: str) -> File:
+    """What ``latq.open`` does, without the encoder that comes with the whole interface."""
+    return File(FileSource(path))
 
 
 def human_bytes(count: float) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 import click
 import numpy as np
 
-from latq import api
 from latq.cli.common import (
     STANDARD_STREAM,
     Console,
     console_options,
     force_option,
     input_path,
+    open_file,
     output_path,
     tensor_option,
     threads_option,
@@ -71,7 +71,7 @@ def command(
     kind = "npy" if output == STANDARD_STREAM else kind_of(output)
     if kind is None:
         raise ParameterError(f"{output}: the output must end in .npy, .h5, .hdf5 or .safetensors")
-    with input_path(file) as path, api.open(path) as opened:
+    with input_path(file) as path, open_file(path) as opened:
         chosen = choose(opened, tensors)
         specs = [_spec(opened[name], columns, dtype) for name in chosen]
         _check_kind(output, kind, chosen)

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from latq import api
-from latq.cli.common import Console, console_options, human_bytes, input_path
+from latq.cli.common import Console, console_options, human_bytes, input_path, open_file
+from latq.cli.table import print_table
 from latq.pipeline.describe import describe
 
 
@@ -19,7 +19,7 @@ def command(file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
     independent partner coded alike.
     """
     console = Console(as_json, quiet, verbose)
-    with input_path(file) as path, api.open(path) as opened:
+    with input_path(file) as path, open_file(path) as opened:
         described = {**describe(opened), "file": file}
     console.result("info", described)
     if not as_json:
@@ -27,27 +27,13 @@ def command(file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 
 def _print(d: dict[str, Any]) -> None:
-    from rich.console import Console as Terminal
-    from rich.table import Table
-    from rich.text import Text
-
     major, minor = d["format"]
     click.echo(f"{d['file']}: format {major}.{minor}, from {d['kind']}, {human_bytes(d['bytes'])}")
     if d["entries"]:
         parts = ", ".join(f"{k.replace('_', ' ')} {8 * v / d['entries']:.4f}" for k, v in d["bytes_by_part"].items())
         click.echo(f"{d['entries']} entries at {d['bits_per_entry']:.4f} bits each: {parts}")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("tensor", overflow="fold", min_width=12)
-    for heading in ("shape", "dtype", "codec", "bits", "rel. error", "bits lost", "product e^2", "limit"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for t in d["tensors"]:
-        table.add_row(*map(Text, _row(t)))
-    terminal = Terminal()
-    if not terminal.is_terminal:
-        terminal.width = 200
-    with terminal.capture() as capture:
-        terminal.print(table)
-    click.echo(capture.get(), nl=False)
+    headings = ("tensor", "shape", "dtype", "codec", "bits", "rel. error", "bits lost", "product e^2", "limit")
+    print_table(headings, map(_row, d["tensors"]))
 
 
 def _row(t: dict[str, Any]) -> list[str]:

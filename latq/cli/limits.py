@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from latq import api
-from latq.cli.common import Console, console_options, force_option, input_path
+from latq.cli.common import Console, console_options, force_option, input_path, open_file
 from latq.cli.plot import draw_product_limits, figure, plot_option
 from latq.cli.table import bar, finite, number, print_table
 from latq.errors import ParameterError
@@ -149,7 +148,7 @@ def _given(norms: tuple[float, float, float] | None, length: int | None) -> _Nor
 
 def _side(path: str, name: str | None) -> dict[str, Any]:
     """What the metadata of a file tell about one of its tensors."""
-    with input_path(path) as readable, api.open(readable) as file:
+    with input_path(path) as readable, open_file(readable) as file:
         tensor = file[name] if name is not None else file.only()
         return {
             "file": path,

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from latq import api
-from latq.cli.common import Console, console_options, input_path
+from latq.cli.common import Console, console_options, input_path, open_file
 from latq.errors import CorruptError, LatqError
 from latq.pipeline.decode import File
 
@@ -31,7 +30,7 @@ def _verify(file: str, console: Console) -> dict[str, Any]:
     damaged: list[dict[str, Any]] = []
     failure: LatqError | None = None
     try:
-        with input_path(file) as path, api.open(path) as opened, console.progress(file, opened.size) as progress:
+        with input_path(file) as path, open_file(path) as opened, console.progress(file, opened.size) as progress:
             for record, problem in opened.reader.damage():
                 progress(record.payload_len)
                 if problem is not None:

@@ -7,9 +7,9 @@ The scale sets and their gains are printed by tests/benchmarks/design_e8_scales.
 from itertools import pairwise
 from typing import NamedTuple
 
+from latq.limits import MAX_SCALE, MAX_SCALES
+
 UNIT = 0.08
-MAX_SCALES = 16
-MAX_SCALE = 255
 TAIL_BITS, TAIL_FROM = 0.2, 7
 
 # Offsets (doubled coordinates), of all up to symmetry about the best where the encoder finds the nearest codeword. They

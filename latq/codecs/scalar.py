@@ -16,11 +16,8 @@ from latq.codecs.scalar_design import Profile
 from latq.coding import packing, rans
 from latq.coding.budget import rank
 from latq.errors import CorruptError
+from latq.limits import MAX_ALPHABET, MAX_LEVELS
 
-MAX_LEVELS = scalar_design.MAX_LEVELS
-MAX_LEVEL = scalar_design.MAX_LEVEL
-MAX_SHIFT = 8
-MAX_ALPHABET = 255
 # Finer than for scale indices: rare symbols cost a whole unit each.
 PRECISION = 14
 # What a bit is worth, in squares of the gap between two levels: D = gap^2 / 12 and -dD / dR = 2 ln 2 D.

@@ -17,12 +17,10 @@ import numpy.typing as npt
 
 from latq.kernels import tree_sum
 from latq.kernels.elementary import cube_root, exp_minus
+from latq.limits import MAX_LEVEL, MAX_LEVELS
 
 F64 = npt.NDArray[np.float64]
 
-MAX_LEVELS = 4096
-# Largest magnitude of a level as stored.
-MAX_LEVEL = 1 << 20
 # The closed form reaches so far, in cells so fine.
 GAUSSIAN_REACH = 12.0
 GAUSSIAN_CELLS = 1 << 15

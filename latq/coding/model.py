@@ -15,21 +15,17 @@ import numpy.typing as npt
 
 from latq.coding import rans
 from latq.kernels import REACH, PointModel
+from latq.limits import INNER_HIGH, INNER_LOW
 
 # Finer than for scale indices: the floor of 1 under rare values costs 0.003 bits per entry at 12 bits.
 PRECISION = 14
 TOTAL = 1 << PRECISION
 COSTS = rans.cost_table(PRECISION)
-MIN_WEIGHTS, MAX_WEIGHTS = 5, 255
-MAX_SHIFT = 16
-MIN_WIDTH, MAX_WIDTH = -128, 255
 # floor(2^31 * 2^(-i/16) + 1/2) for i = 0..15.
 SIXTEENTHS = (
     2147483648, 2056437387, 1969251188, 1885761398, 1805811301, 1729250827, 1655936265, 1585730000,
     1518500250, 1454120821, 1392470869, 1333434672, 1276901417, 1222764986, 1170923762, 1121280436,
 )  # fmt: skip
-# Values that the tables of every class cover; REACH is what they cover at most.
-INNER_LOW, INNER_HIGH = -2, 2
 # Beyond so many values on either side of 0, weights are kept for every 2nd, 4th, ... value only.
 NODES = 20
 ONE = 1 << 16

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.errors import CorruptError
+from latq.limits import MAX_Q
 
-MAX_Q = 4096
 # radix: (digits per word, bits per word)
 WORDS = {3: (5, 8), 5: (3, 7), 7: (11, 31)}
 

@@ -6,11 +6,9 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
     means f32 each (when centred) | scales | alignments f16 each | classes | first code section | second
 """
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -20,12 +18,15 @@ from latq.codecs.blocks import blocks_of, lowest_classes
 from latq.coding import rans
 from latq.errors import CorruptError
 from latq.pipeline.metadata import (
+    HEADER,
     E8Codec,
     MatrixCodec,
     QuantizedCodec,
     ScalarCodec,
     ScalarEntropyCodec,
+    side_bytes,
 )
+from latq.pipeline.rounding import clamped
 from latq.transforms.rotation import rotate, unrotate
 from latq.transforms.scaling import Normalized, fit, normalize
 from latq.transforms.sizes import SizeClasses
@@ -33,7 +34,6 @@ from latq.transforms.sizes import SizeClasses
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-HEADER = struct.Struct("<hHII")
 MAX_EXPONENT = 1100
 
 
@@ -68,13 +68,6 @@ class RotatedChunk:
         if self.integers.shape[1] == self.length:
             return self.integers
         return np.pad(self.integers, ((0, 0), (0, self.length - self.integers.shape[1])))
-
-
-def side_bytes(codec: MatrixCodec, vectors: int) -> int:
-    """Bytes of a chunk of ``vectors`` beside its indices and classes."""
-    alignments = {"vector": vectors, "class": codec.classes, "tensor": 0}[codec.alignment]
-    scales = codec.scales_of(vectors) * np.dtype(codec.scale).itemsize
-    return HEADER.size + 4 * codec.centre * vectors + scales + 2 * alignments
 
 
 @dataclass(frozen=True)
@@ -200,31 +193,10 @@ def reconstruct(chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any]) -
     if dtype == np.float64:
         wide = turned.astype(np.float64) * chunk.scales[:, None] + chunk.means[:, None]
         with np.errstate(over="ignore"):  # A damaged exponent overflows to infinity, which is clamped.
-            return _clamped(np.ldexp(wide, chunk.exponent), dtype)
+            return clamped(np.ldexp(wide, chunk.exponent), dtype)
     narrow = kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent)
-    return narrow if dtype == np.float32 else _clamped(narrow.astype(np.float64), dtype)
+    return narrow if dtype == np.float32 else clamped(narrow.astype(np.float64), dtype)
 
 
 def _little(dtype: str) -> np.dtype[np.floating]:
     return np.dtype(dtype).newbyteorder("<")
-
-
-def to_dtype(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
-    """Round to ``dtype``: by way of float32 unless it is float64, ties to even, clamped to finite numbers."""
-    if dtype not in (np.float64, np.float32):
-        x = _clamped(x, np.dtype(np.float32)).astype(np.float64)
-    return _clamped(x, dtype)
-
-
-def narrowed(x: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Convert lossless values: finite ones are clamped to the finite range of ``dtype``, others stay what they are."""
-    if x.dtype == dtype:
-        return x
-    wide = x.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return np.where(np.isfinite(wide), to_dtype(wide, dtype), wide.astype(dtype))
-
-
-def _clamped(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
-    largest = np.float64(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
-    return np.clip(x, -largest, largest).astype(dtype)

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
 from latq.container import ByteSource, ChunkRecord, ContainerReader, container_overhead
 from latq.errors import CorruptError, InputError, LatqError
-from latq.pipeline.chunk import RotatedChunk, decode_chunk, narrowed, reconstruct
 from latq.pipeline.metadata import (
     Codec,
     MatrixCodec,
@@ -22,8 +20,11 @@ from latq.pipeline.metadata import (
     chunk_count,
     matrix_shape,
 )
-from latq.pipeline.restore import restore
+from latq.pipeline.rounding import narrowed
 from latq.sources import DTYPES, MatrixView, WritableArray
+
+if TYPE_CHECKING:
+    from latq.pipeline.chunk import RotatedChunk
 
 Array = npt.NDArray[Any]
 MAX_ZSTD_WINDOW = 1 << 23
@@ -113,6 +114,8 @@ class Tensor:
 
     def decode_into(self, target: WritableArray, *, threads: int = 1) -> None:
         """Fill ``target``: same shape, any float dtype for a float tensor."""
+        from latq.pipeline.restore import restore  # Here, because threads take long to import.
+
         restore([(self, target)], threads)
 
     def vectors(
@@ -125,8 +128,10 @@ class Tensor:
             return narrowed(MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1), dtype)
         return self._rows(np.arange(v0, v1), e0, e1, dtype)
 
-    def rotated(self, chunk: int) -> RotatedChunk:
+    def rotated(self, chunk: int) -> "RotatedChunk":
         """Integers, scales and means of one e8 chunk: what the product works on."""
+        from latq.pipeline.chunk import decode_chunk  # Here, because describing a file does without the mathematics.
+
         assert isinstance(self.codec, MatrixCodec)
         tile = self.tiling.tile(chunk)
         record = self._file.reader.record(self._number, chunk)
@@ -297,6 +302,8 @@ def _vectors(entry: TensorEntry, codec: Codec, chunk: int) -> int:
 
 def _unzstd(payload: bytes, size: int, place: str) -> bytes:
     """Decompress exactly ``size`` bytes; the declared size is checked before anything is allocated."""
+    import zstandard  # Here, because most files, and all that only describes them, do without.
+
     try:
         frame = zstandard.get_frame_parameters(payload)
         if frame.content_size != size or frame.window_size > MAX_ZSTD_WINDOW or frame.dict_id:

@@ -5,11 +5,9 @@ from typing import Any
 
 import msgspec
 
-from latq.codecs import e8
 from latq.container import container_overhead
-from latq.pipeline.chunk import side_bytes
 from latq.pipeline.decode import File, Tensor
-from latq.pipeline.metadata import KEPT_ALL, E8Codec, MatrixCodec, RawCodec
+from latq.pipeline.metadata import KEPT_ALL, E8Codec, MatrixCodec, RawCodec, side_bytes
 from latq.theory import bits_lost, product_error, product_limit, unbiased_noise
 
 
@@ -38,6 +36,8 @@ def parts_of(tensor: Tensor) -> Parts:
     side = sum(side_bytes(tensor.codec, tile.vectors) for tile in tiles)
     if not isinstance(tensor.codec, E8Codec):
         return Parts(payload - side, 0, side, container)
+    from latq.codecs import e8
+
     kept = tensor.codec.kept_of
     digits = sum(e8.digits_size(tile.vectors * kept(tile.length), tensor.codec.q) for tile in tiles)
     return Parts(digits, payload - digits - side, side, container)

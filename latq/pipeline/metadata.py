@@ -1,6 +1,7 @@
 """The metadata of a file: which tensors it holds and how each is coded (spec section 3).
 
 Structure is checked by msgspec, meaning by ``Metadata.parse``; whatever passes can be used without further checks.
+The mathematics of a codec is imported when its values are asked for, so that a file is described without it.
 """
 
 from collections.abc import Sequence
@@ -8,21 +9,37 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
-from typing import Annotated, Any, Literal
+from struct import Struct
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from latq.codecs.e8 import E8Params
-from latq.codecs.e8_design import MAX_SCALE, MAX_SCALES
-from latq.codecs.scalar import MAX_ALPHABET, MAX_LEVEL, MAX_LEVELS, Levels, alphabet_of
-from latq.codecs.scalar import MAX_SHIFT as MAX_SCALAR_SHIFT
-from latq.coding.model import INNER_HIGH, INNER_LOW, MAX_SHIFT, MAX_WEIGHTS, MAX_WIDTH, MIN_WEIGHTS, MIN_WIDTH, Density
-from latq.coding.packing import MAX_Q, is_packable
 from latq.container import dump_canonical, parse_strict
 from latq.errors import CorruptError, UnsupportedError
+from latq.limits import (
+    INNER_HIGH,
+    INNER_LOW,
+    MAX_ALPHABET,
+    MAX_CLASSES,
+    MAX_LEVEL,
+    MAX_LEVEL_SHIFT,
+    MAX_LEVELS,
+    MAX_Q,
+    MAX_SCALE,
+    MAX_SCALES,
+    MAX_SHIFT,
+    MAX_WEIGHTS,
+    MAX_WIDTH,
+    MIN_WEIGHTS,
+    MIN_WIDTH,
+)
 from latq.sources import DTYPES
-from latq.transforms.sizes import MAX_CLASSES
+
+if TYPE_CHECKING:
+    from latq.codecs.e8 import E8Params
+    from latq.codecs.scalar import Levels
+    from latq.coding.model import Density
 
 QUANTIZABLE = ("float64", "float32", "float16", "bfloat16")
 MAX_GROUP = 1 << 15
@@ -34,6 +51,8 @@ MAX_ENTRIES = 1 << 48
 MAX_NAME_BYTES = 1024
 MAX_TENSORS = 1 << 16
 KEPT_ALL = 1 << 16
+# First in the payload of a chunk of vectors.
+HEADER = Struct("<hHII")
 
 Offset = Annotated[int, Meta(ge=-4, le=4)]
 Scale = Annotated[int, Meta(ge=1, le=MAX_SCALE)]
@@ -83,7 +102,9 @@ class E8Codec(MatrixCodec, frozen=True, kw_only=True):
     id = 2 | 3 << 8
 
     @property
-    def parameters(self) -> E8Params:
+    def parameters(self) -> "E8Params":
+        from latq.codecs.e8 import E8Params
+
         return E8Params(self.q, self.scales, self.offset)
 
     @property
@@ -106,13 +127,15 @@ class E8EntropyCodec(MatrixCodec, frozen=True, kw_only=True):
     label = "e8 entropy"
 
     @property
-    def density(self) -> Density:
+    def density(self) -> "Density":
         return _density(self)
 
 
 @lru_cache(maxsize=64)
-def _density(codec: E8EntropyCodec) -> Density:
+def _density(codec: E8EntropyCodec) -> "Density":
     """One object per codec: its tables are made once."""
+    from latq.coding.model import Density
+
     return Density(codec.low, codec.weights, codec.odd, codec.shifts, codec.widths)
 
 
@@ -126,7 +149,7 @@ class ScalarCodec(MatrixCodec, frozen=True, kw_only=True):
     id = 3 | 3 << 8
 
     @property
-    def table(self) -> Levels:
+    def table(self) -> "Levels":
         return _levels(self.levels, 0)
 
     @property
@@ -140,18 +163,20 @@ class ScalarEntropyCodec(MatrixCodec, frozen=True, kw_only=True):
     codec: Literal["scalar"] = "scalar"
     coding: Literal["entropy"] = "entropy"
     levels: Annotated[tuple[Level, ...], Meta(min_length=2, max_length=MAX_LEVELS)]
-    shift: Annotated[int, Meta(ge=0, le=MAX_SCALAR_SHIFT)]
+    shift: Annotated[int, Meta(ge=0, le=MAX_LEVEL_SHIFT)]
 
     id = 3 | 4 << 8
     label = "scalar entropy"
 
     @property
-    def table(self) -> Levels:
+    def table(self) -> "Levels":
         return _levels(self.levels, self.shift)
 
 
 @lru_cache(maxsize=64)
-def _levels(levels: tuple[int, ...], shift: int) -> Levels:
+def _levels(levels: tuple[int, ...], shift: int) -> "Levels":
+    from latq.codecs.scalar import Levels
+
     return Levels(levels, shift)
 
 
@@ -317,6 +342,13 @@ def chunk_count(entry: TensorEntry, codec: Codec) -> int:
     return Tiling.of(entry, codec).count
 
 
+def side_bytes(codec: MatrixCodec, vectors: int) -> int:
+    """Bytes of a chunk of ``vectors`` beside its indices and classes."""
+    alignments = {"vector": vectors, "class": codec.classes, "tensor": 0}[codec.alignment]
+    scales = codec.scales_of(vectors) * {"float16": 2, "float32": 4}[codec.scale]
+    return HEADER.size + 4 * codec.centre * vectors + scales + 2 * alignments
+
+
 def significant(x: float) -> float:
     """``x`` rounded to 9 significant digits, so that its JSON text is short."""
     return float(f"{x:.8e}")
@@ -346,7 +378,7 @@ def _refuse_unknown(plain: Any, where: str) -> None:
 def _check_codec(codec: Codec, where: str) -> None:
     if isinstance(codec, RawCodec):
         return
-    if isinstance(codec, E8Codec) and not is_packable(codec.q):
+    if isinstance(codec, E8Codec) and not _is_packable(codec.q):
         raise CorruptError(f"{where}: metadata: {codec.q} is not a nesting ratio of the format")
     if isinstance(codec, E8Codec) and list(codec.scales) != sorted(set(codec.scales)):
         raise CorruptError(f"{where}: metadata: scales are not increasing")
@@ -367,10 +399,16 @@ def _check_levels(codec: ScalarCodec | ScalarEntropyCodec, where: str) -> None:
     count = len(codec.levels)
     if any(a >= b for a, b in pairwise(codec.levels)):
         raise CorruptError(f"{where}: metadata: levels are not increasing")
-    if isinstance(codec, ScalarCodec) and not is_packable(count):
+    if isinstance(codec, ScalarCodec) and not _is_packable(count):
         raise CorruptError(f"{where}: metadata: {count} is not a number of levels for fixed coding")
-    if isinstance(codec, ScalarEntropyCodec) and alphabet_of(count, codec.shift) > MAX_ALPHABET:
+    if isinstance(codec, ScalarEntropyCodec) and codec.table.alphabet > MAX_ALPHABET:
         raise CorruptError(f"{where}: metadata: a shift of {codec.shift} is too little for {count} levels")
+
+
+def _is_packable(q: int) -> bool:
+    from latq.coding.packing import is_packable
+
+    return is_packable(q)
 
 
 def unfit(name: str, shape: Sequence[int]) -> str | None:

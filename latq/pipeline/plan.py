@@ -13,11 +13,12 @@ from latq.codecs import blocks, e8, e8_design, e8_entropy
 from latq.codecs.e8_entropy_design import Sample, design_for_error, design_for_rate
 from latq.coding import rans
 from latq.coding.model import Density
-from latq.coding.packing import MAX_Q, is_packable
+from latq.coding.packing import is_packable
 from latq.container import container_overhead, dump_canonical
 from latq.errors import ParameterError
 from latq.kernels.elementary import exp2, log2
-from latq.pipeline.chunk import Goal, side_bytes
+from latq.limits import MAX_Q
+from latq.pipeline.chunk import Goal
 from latq.pipeline.metadata import (
     KEPT_ALL,
     E8Codec,
@@ -26,6 +27,7 @@ from latq.pipeline.metadata import (
     QuantizedCodec,
     Tile,
     Tiling,
+    side_bytes,
 )
 from latq.theory import R_STAR
 from latq.transforms.rotation import Rotation

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from latq.pipeline.chunk import narrowed
 from latq.pipeline.metadata import MatrixCodec, Tile
 from latq.pipeline.pool import ordered_map
+from latq.pipeline.rounding import narrowed
 from latq.sources import MatrixView, WritableArray, boxes
 
 if TYPE_CHECKING:

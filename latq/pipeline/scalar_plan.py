@@ -10,6 +10,7 @@ from latq.codecs.scalar import Levels
 from latq.codecs.scalar_design import Profile
 from latq.errors import InputError, ParameterError
 from latq.kernels import tree_sum
+from latq.limits import MAX_LEVELS
 from latq.pipeline.chunk import Goal, prepare, stream_of
 from latq.pipeline.metadata import ScalarCodec, ScalarEntropyCodec, Tile, Tiling
 from latq.pipeline.panels import Array, Panels
@@ -110,7 +111,7 @@ def plan_entropy(layout: Layout, profile: Profile, sampler: Sampler) -> Plan | N
     """Levels for a sample of the entries, and a budget for every chunk; None when there is no room at all."""
     sample = blocks.stream_of(sampler(layout).blocks)
     levels, unit, rate = Levels((0, 1)), 1.0, 0.0
-    most = min(max(layout.entries // ENTRIES_PER_LEVEL, FEW_LEVELS), scalar.MAX_LEVELS)
+    most = min(max(layout.entries // ENTRIES_PER_LEVEL, FEW_LEVELS), MAX_LEVELS)
     # What the levels themselves take is known once they are designed; of a large tensor it is next to nothing.
     for round_ in range(6):
         left = 8 * _spare(layout, levels) / layout.entries

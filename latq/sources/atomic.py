@@ -2,8 +2,7 @@
 
 import errno
 import os
-import secrets
-import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +49,7 @@ def _check(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None
 
 def _reserve(target: Path, shown: str) -> Path:
     """Create the temporary file; being the first write to the directory, this also tells whether it may be written."""
-    temporary = target.with_name(f".latq.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         # Exclusive, so that neither another writer's file nor a planted link is ever opened.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -63,7 +62,7 @@ def _commit(temporary: Path, target: Path) -> None:
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     if os.path.exists(target):
-        shutil.copymode(target, temporary)
+        os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
     os.replace(temporary, target)
 
 

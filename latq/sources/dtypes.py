@@ -1,22 +1,43 @@
 """The element types that latq reads and writes, under one name each whatever their byte order."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from latq.errors import UnsupportedError
 
 NARROW_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+_NAMES = (
+    *("float64", "float32", "float16", "bool"),
+    *("int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
+    *NARROW_FLOATS,
+)
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    name: np.dtype(name)
-    for name in (
-        *("float64", "float32", "float16", "bool"),
-        *("int8", "int16", "int32", "int64"),
-        *("uint8", "uint16", "uint32", "uint64"),
-    )
-} | {name: np.dtype(getattr(ml_dtypes, name)) for name in NARROW_FLOATS}
+
+class _DTypes(Mapping[str, np.dtype[Any]]):
+    """The dtype of every name. Those that NumPy lacks come from ml_dtypes, imported when one of them is asked for."""
+
+    def __getitem__(self, name: str) -> np.dtype[Any]:
+        if name not in _NAMES:
+            raise KeyError(name)
+        if name in NARROW_FLOATS:
+            import ml_dtypes  # noqa: F401 (NumPy knows their names once it is imported)
+
+        return np.dtype(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _NAMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
+DTYPES = _DTypes()
 
 
 def dtype_name(dtype: np.dtype[Any], where: str, advice: str = "convert it to a numeric dtype first") -> str:

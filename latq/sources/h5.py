@@ -17,8 +17,6 @@ from latq.sources.files import read_start
 from latq.sources.h5_attributes import decode_value, encode_attributes
 from latq.sources.select import select
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-
 _LOCK = RLock()  # The HDF5 library is not safe to call from several threads.
 _ROOT = "/"
 _ADVICE = "choose other datasets with --tensor"

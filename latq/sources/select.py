@@ -1,7 +1,6 @@
 """Choosing tensors by name."""
 
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from latq.errors import InputError
@@ -28,6 +27,8 @@ def _matches(names: Collection[str], glob: str, where: str) -> list[str]:
 def _hint(names: Collection[str], glob: str) -> str:
     if not names:
         return "the file holds none"
+    from difflib import get_close_matches  # Here, because only mistakes need it.
+
     close = get_close_matches(glob, names, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""
     rest = f", ... ({len(names)} in all)" if len(names) > _SHOWN else ""

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels.elementary import log2
+from latq.limits import MAX_CLASSES
 
 F64 = npt.NDArray[np.float64]
 Precision = Literal["balanced", "uniform", "relative"]
 
 EIGHTHS = 8
-MAX_CLASSES = 32
 # Narrower than this is nothing but zeros.
 MAX_WIDTH = 127
 # Size of a vector of zeros: below that of any other.

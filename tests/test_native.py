@@ -52,9 +52,10 @@ def numbers(seed: int, *shape: int) -> F32:
 
 @pytest.mark.usefixtures("isa")
 class TestRotation:
-    @pytest.mark.parametrize("n", LENGTHS)
-    def test_rotate_and_unrotate(self, n: int) -> None:
-        x = numbers(n, 3, n)
+    @pytest.mark.parametrize("n", [*LENGTHS, 6, 33, 127, 129, 255, 8192, 16384, 40000, 65536])
+    @pytest.mark.parametrize("rows", [3, 37])
+    def test_rotate_and_unrotate(self, n: int, rows: int) -> None:
+        x = numbers(n, rows if n < 2000 else 2, n)
         assert same(compiled.rotate(x, n), reference.rotate(x, n))
         assert same(compiled.unrotate(x, n), reference.unrotate(x, n))
 
@@ -240,15 +241,16 @@ class TestVectors:
             assert same(compiled.restored(u, *args), vectors.restored(u, *args))
 
     @given(
-        rows=st.integers(1, 300),
-        columns=st.integers(1, 300),
-        dtype=st.sampled_from(["f2", "f4", "f8", ">f4", "i4"]),
-        apart=st.integers(0, 9),
+        rows=st.one_of(st.integers(1, 40), st.integers(1, 300)),
+        columns=st.one_of(st.integers(1, 40), st.integers(1, 300)),
+        dtype=st.sampled_from(["f2", "f4", "f8", ">f4", "i4", "bfloat16", "float8_e5m2"]),
+        before=st.integers(0, 20),
+        apart=st.integers(0, 20),
     )
-    @settings(max_examples=40, deadline=None)
-    def test_transpose(self, rows: int, columns: int, dtype: str, apart: int) -> None:
-        source = numbers(0, rows, columns + apart).astype(dtype)[:, :columns]
-        target = np.zeros((columns, rows + apart), dtype)[:, :rows]
+    @settings(max_examples=100, deadline=None)
+    def test_transpose(self, rows: int, columns: int, dtype: str, before: int, apart: int) -> None:
+        source = numbers(0, rows, before + columns + apart).astype(np.dtype(dtype))[:, before : before + columns]
+        target = np.zeros((columns, apart + rows + before), np.dtype(dtype))[:, apart : apart + rows]
         compiled.copy_transposed(source, target)
         assert same(target, source.T)
 

@@ -53,14 +53,14 @@ def fwht(x: F32) -> F32:
 def rotate(x: F32, seed: int) -> F32:
     y = np.empty(x.shape, np.float32)
     n = x.shape[-1]
-    _core.rotate(_rows(x), y.reshape(-1, n), _sign_masks(seed, n))
+    _core.rotate(_rows(x), y.reshape(-1, n), _sign_bits(seed, n))
     return y
 
 
 def unrotate(y: F32, seed: int) -> F32:
     x = np.empty(y.shape, np.float32)
     n = y.shape[-1]
-    _core.unrotate(_rows(y), x.reshape(-1, n), _sign_masks(seed, n))
+    _core.unrotate(_rows(y), x.reshape(-1, n), _sign_bits(seed, n))
     return x
 
 
@@ -69,12 +69,12 @@ def _rows(x: F32) -> F32:
 
 
 @lru_cache(maxsize=64)
-def _sign_masks(seed: int, n: int) -> U32:
-    """The sign bits of every stage, (stages, window)."""
+def _sign_bits(seed: int, n: int) -> U8:
+    """1 where a sign is -1: a row of bytes, the lowest bit first, for every stage."""
     window = 1 << (n.bit_length() - 1)
     stages = range(1 if window == n else 4)
     signs = np.stack([reference.signs(seed, stage, window) for stage in stages])
-    return signs.view(np.uint32) & np.uint32(1 << 31)
+    return np.packbits(signs < 0, axis=-1, bitorder="little")
 
 
 # --- points of E8 -------------------------------------------------------------------------------------------------

@@ -43,9 +43,10 @@ struct Kernels {
 
     // reference.fwht of each row, in place; length is a power of two.
     void (*fwht)(float* x, size_t rows, size_t length);
-    // reference.rotate and unrotate of each row of x into y. Signs are masks (0 or 2^31) per stage, (4, window).
-    void (*rotate)(const float* x, float* y, size_t rows, size_t n, const uint32_t* signs);
-    void (*unrotate)(const float* x, float* y, size_t rows, size_t n, const uint32_t* signs);
+    // reference.rotate and unrotate of each row of x into y. Signs are bits per stage, 1 for -1, each stage
+    // in whole bytes.
+    void (*rotate)(const float* x, float* y, size_t rows, size_t n, const uint8_t* signs);
+    void (*unrotate)(const float* x, float* y, size_t rows, size_t n, const uint8_t* signs);
 
     // reference.nearest_point of x * inverse.
     void (*nearest_points)(const float* x, int32_t* points, size_t blocks, float inverse);

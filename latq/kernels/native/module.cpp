@@ -90,10 +90,11 @@ void fwht(Array<float, 2> x) {
 }
 
 template <auto KERNEL>
-void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint32_t, 2> signs) {
+void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint8_t, 2> signs) {
     const size_t rows = x.shape(0), n = x.shape(1), window = window_of(n);
     require(n >= 1 && y.shape(0) == rows && y.shape(1) == n, "rotation: shapes differ");
-    require(signs.shape(0) == (window == n ? 1u : 4u) && signs.shape(1) == window, "rotation: wrong number of signs");
+    require(signs.shape(0) == (window == n ? 1u : 4u) && signs.shape(1) == (window + 7) / 8,
+            "rotation: wrong number of signs");
     nb::gil_scoped_release unlocked;
     (active->*KERNEL)(x.data(), y.data(), rows, n, signs.data());
 }

@@ -25,6 +25,13 @@ typedef uint32_t U __attribute__((vector_size(4 * W)));
 
 #define LATQ_INLINE [[gnu::always_inline]] inline
 
+// Before a loop over vectors in registers, which must not be indexed at run time.
+#if defined(__clang__)
+#define LATQ_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define LATQ_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 template <class V, class T>
 LATQ_INLINE V load(const T* from) {
     V v;

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from latq import kernels
 from latq.codecs import e8_entropy
-from latq.codecs.e8_design import offset_for
+from latq.codecs.e8 import E8Params
+from latq.codecs.e8_design import offset_for, tables_for
 from latq.coding import rans
 from latq.coding.model import Density
-from latq.kernels import points, reference, vectors
+from latq.kernels import points, reference, search, vectors
 from latq.kernels.points import PointModel
 
 if kernels.IMPLEMENTATION == "reference":
@@ -74,6 +75,7 @@ class TestRotation:
 
 def test_constants_agree() -> None:
     assert _core.SLICE == points.SLICE
+    assert search.PRICES == _core.PRICES
 
 
 def model_of(shifts: tuple[int, ...], spread: float) -> PointModel:
@@ -177,6 +179,46 @@ class TestFixed:
         args = digits, q, np.array(offset, np.int32), rng.integers(1, 256, blocks).astype(np.int32)
         assert same(compiled.scaled_codewords(*args), reference.scaled_codewords(*args))
 
+    @given(
+        q=st.sampled_from([2, 3, 4, 5, 7, 10, 12, 14, 16, 24, 56, 1024, 4096]),
+        table=st.integers(0, 3),
+        blocks=st.one_of(st.integers(1, 300), st.just(search.SLICE + 77)),
+        spread=st.sampled_from([0.1, 1.0, 30.0, 1e6]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_search(self, q: int, table: int, blocks: int, spread: float, seed: int) -> None:
+        code = E8Params(q, tables_for(q)[table].scales, offset_for(q)).code
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((8, blocks)).astype(np.float32)
+        some = rng.random(blocks) < 0.2
+        x[:, some] = np.round(x[:, some] * 4) / 4  # with ties
+        x[:, rng.random(blocks) < 0.1] *= np.float32(spread)
+        charges = (rng.random((search.PRICES, code.steps.size)) / q**2).astype(np.float32)
+        assert same(compiled.guess_scales(x, code, charges), search.guess_scales(x, code, charges))
+        index = search.choose_scales(x, code, charges)
+        assert same(compiled.choose_scales(x, code, charges), index)
+        for found, expected in zip(
+            compiled.quantize(x, index[0], code), search.quantize(x, index[0], code), strict=True
+        ):
+            assert same(found, expected)
+
+    def test_search_bounds(self) -> None:
+        code, x = E8Params(4, (40, 50), offset_for(4)).code, np.zeros((8, 40), np.float32)
+        with pytest.raises(ValueError, match="scale is out of range"):
+            compiled.quantize(x, np.full(40, 2, np.uint8), code)
+        with pytest.raises(ValueError, match="charges"):
+            compiled.choose_scales(x, code, np.zeros((search.PRICES, 3), np.float32))
+        with pytest.raises(ValueError, match="shapes"):
+            compiled.quantize(x, np.zeros(39, np.uint8), code)
+
+    @given(alphabet=st.integers(1, 256), count=st.integers(0, 3000), seed=st.integers(0, 99))
+    @settings(max_examples=20, deadline=None)
+    def test_counts(self, alphabet: int, count: int, seed: int) -> None:
+        symbols = np.random.default_rng(seed).integers(0, alphabet, count).astype(np.uint8)
+        for least in (alphabet, 1):
+            assert same(compiled.count_symbols(symbols, least), reference.count_symbols(symbols, least))
+
     @given(radix=st.sampled_from([(3, 5), (5, 3), (7, 11)]), count=st.integers(0, 300), seed=st.integers(0, 99))
     @settings(deadline=None)
     def test_digits(self, radix: tuple[int, int], count: int, seed: int) -> None:
@@ -269,7 +311,8 @@ import numpy as np
 import latq
 x = np.random.default_rng(0).standard_normal((1100, 1200)).astype(np.float32) * np.float32(3) + 1
 x[:, 7] *= 1000
-for options in ({"coding": "entropy"}, {"coding": "entropy", "bits": 9.5, "axis": 1}, {"bits": 3.2}):
+for options in ({"coding": "entropy"}, {"coding": "entropy", "bits": 9.5, "axis": 1}, {"coding": "fixed"},
+                {"coding": "fixed", "bits": 2.3, "effort": "fast"}, {"bits": 3.2}):
     data = latq.encode(x[:, :80] if "coding" not in options else x, threads=int(sys.argv[1]), **options)
     y = latq.decode(data)
     print(hashlib.sha256(data).hexdigest(), hashlib.sha256(y.tobytes()).hexdigest())

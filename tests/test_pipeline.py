@@ -64,7 +64,7 @@ class TestRate:
         with pytest.raises(latq.ParameterError):
             latq.encode(gaussian(64, 64), bits)
 
-    @pytest.mark.parametrize("name", ["codec", "coding", "error_of", "rotation", "precision", "nonfinite"])
+    @pytest.mark.parametrize("name", ["codec", "coding", "error_of", "rotation", "precision", "nonfinite", "effort"])
     def test_unknown_choices(self, name: str) -> None:
         with pytest.raises(latq.ParameterError, match=f"{name} 'other' is not one of"):
             latq.encode(gaussian(64, 64), **{name: "other"})  # type: ignore[arg-type]

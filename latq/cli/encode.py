@@ -83,6 +83,11 @@ Examples:
     "--nonfinite", type=click.Choice(["error", "raw"]), default="error", show_default=True,
     help="Tensors with NaN or infinity: refuse, or keep lossless.",
 )  # fmt: skip
+@click.option(
+    "--effort", type=click.Choice(["fast", "default"]), default="default", show_default=True,
+    help="Of fixed coding: fast encodes in about half the time and loses 0.02 to 0.05 bit. Entropy coding has nothing "
+    "to spare and does the same in both.",
+)  # fmt: skip
 @tensor_option
 @force_option
 @threads_option

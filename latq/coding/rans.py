@@ -69,7 +69,7 @@ def size_bound(counts: npt.NDArray[np.int64], freq: Frequencies) -> int:
 
 def encode(symbols: npt.NDArray[np.uint8], alphabet: int, precision: int = PRECISION) -> bytes:
     """Frequency table (u16 each) and stream of ``symbols`` < ``alphabet``; symbol i in lane i mod the lanes."""
-    freq = normalize(np.bincount(symbols, minlength=alphabet).astype(np.int64), precision)
+    freq = normalize(kernels.count_symbols(symbols, alphabet), precision)
     lanes = lanes_for(symbols.size)
     return freq.astype("<u2").tobytes() + kernels.rans_encode_symbols(symbols, freq, lanes)
 

@@ -20,28 +20,35 @@ from latq.kernels.reference import (
     signs,
     to_digits,
 )
-from latq.kernels.search import quantize
+from latq.kernels.search import PRICES, NestedCode, estimated_errors, gauge
 
 __all__ = [
     "BLOCK",
     "COST_UNIT",
     "IMPLEMENTATION",
+    "PRICES",
     "RANS_LOW",
     "REACH",
     "Classes",
+    "NestedCode",
     "PointModel",
     "RansReader",
     "RansTables",
     "add8",
     "choose_points",
+    "choose_scales",
     "codeword",
     "copy_transposed",
     "coset_points",
+    "count_symbols",
     "decode_points",
     "divided",
     "encode_points",
+    "estimated_errors",
     "from_digits",
     "fwht",
+    "gauge",
+    "guess_scales",
     "join_digits",
     "nearest_point",
     "pack_bits",
@@ -90,15 +97,19 @@ if _wants_native():
     from latq.kernels import compiled
     from latq.kernels.compiled import (
         choose_points,
+        choose_scales,
         copy_transposed,
+        count_symbols,
         decode_points,
         divided,
         encode_points,
         fwht,
+        guess_scales,
         join_digits,
         pack_bits,
         peak,
         point_costs,
+        quantize,
         rans_decode_symbols,
         rans_encode_symbols,
         restored,
@@ -117,6 +128,7 @@ if _wants_native():
 else:
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
     from latq.kernels.reference import (
+        count_symbols,
         fwht,
         join_digits,
         pack_bits,
@@ -129,6 +141,7 @@ else:
         unpack_bits,
         unrotate,
     )
+    from latq.kernels.search import choose_scales, guess_scales, quantize
     from latq.kernels.vectors import copy_transposed, divided, peak, restored, row_dots, row_squares, row_sums
 
     IMPLEMENTATION = "reference"

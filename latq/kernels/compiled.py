@@ -11,10 +11,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import _core, reference, vectors
+from latq.kernels import _core, reference, search, vectors
 from latq.kernels import points as points_definition
 from latq.kernels.points import BLOCK, COST_UNIT, ESCAPE, ESCAPE_BITS, I64, Classes, PointModel, gain_of
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
+from latq.kernels.search import NestedCode
 from latq.kernels.vectors import Floats
 
 U32 = npt.NDArray[np.uint32]
@@ -164,6 +165,44 @@ def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scale
     return out.T
 
 
+def guess_scales(x: F32, code: NestedCode, charges: F32) -> U8:
+    if not _fits(code):
+        return search.guess_scales(x, code, charges)
+    index = np.empty((search.PRICES, x.shape[1]), np.uint8)
+    _core.guess_scales(_blocks(x), _nested(code), np.ascontiguousarray(charges), index)
+    return index
+
+
+def choose_scales(x: F32, code: NestedCode, charges: F32) -> U8:
+    if not _fits(code):
+        return search.choose_scales(x, code, charges)
+    index = np.empty((search.PRICES, x.shape[1]), np.uint8)
+    _core.choose_scales(_blocks(x), _nested(code), np.ascontiguousarray(charges), index)
+    return index
+
+
+def quantize(x: F32, index: U8, code: NestedCode) -> tuple[U16, F32, F32]:
+    if not _fits(code):
+        return search.quantize(x, index, code)
+    count = x.shape[1]
+    digits, integers = np.empty((count, BLOCK), np.uint16), np.empty((count, BLOCK), np.float32)
+    errors = np.empty(count, np.float32)
+    _core.quantize(_blocks(x), np.ascontiguousarray(index), _nested(code), digits, integers, errors)
+    return digits.T, integers.T, errors
+
+
+def _fits(code: NestedCode) -> bool:
+    return code.q <= _MAX_Q and len(code.steps) <= _core.MAX_SCALES and int(np.abs(code.offset).max()) <= code.q
+
+
+def _nested(code: NestedCode) -> _core.NestedCode:
+    return _core.nested_code(code.q, code.offset, code.scales, code.steps, code.inverses, *code.windows())
+
+
+def _blocks(x: F32) -> F32:
+    return np.ascontiguousarray(x.T, np.float32)
+
+
 def pack_bits(values: Bits, width: int) -> bytes:
     data = np.zeros(-(-values.size * width // 8), np.uint8)
     _core.pack_bits(np.ascontiguousarray(values, _container(width)), width, data)
@@ -194,6 +233,12 @@ def split_digits(words: npt.NDArray[np.unsignedinteger], radix: int, per_word: i
 
 def _container(width: int) -> str:
     return "u1" if width <= 8 else "u2" if width <= 16 else "u4"
+
+
+def count_symbols(symbols: U8, alphabet: int) -> I64:
+    counts = np.zeros(256, np.int64)
+    _core.count_symbols(np.ascontiguousarray(symbols), counts)
+    return counts[: max(alphabet, int(symbols.max(initial=0)) + 1)]
 
 
 def rans_encode_symbols(symbols: U8, frequencies: U32, lanes: int) -> bytes:

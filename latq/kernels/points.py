@@ -88,7 +88,8 @@ def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel 
 
 
 def _choose(x: F32, classes: Classes, step: np.float32, model: PointModel) -> tuple[I32, int]:
-    candidates = [*coset_points(x * (np.float32(1) / step)), np.zeros(x.shape, np.int32)]
+    whole, half, _ = coset_points(x * (np.float32(1) / step))
+    candidates = [whole, half, np.zeros(x.shape, np.int32)]
     gain = gain_of(step)
     errors = [add8((x - c.astype(np.float32) * gain) ** 2) for c in candidates]
     nearest = np.minimum(errors[0], errors[1]).astype(np.float64)

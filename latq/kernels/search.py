@@ -1,58 +1,208 @@
-"""The codeword of a nested-lattice code that is nearest to a block, or about: an encoder's search, in plain NumPy.
+"""The scale and the codeword for every block in a nested-lattice code: an encoder's search, in plain NumPy.
 
-Conway & Sloane's decoder finds the lattice point; a block beyond the Voronoi region of the codebook has to be moved in.
+A block is nearest to some lattice point at every scale, and mostly that is a codeword: at large scales always, at the
+smallest one that still holds the block often. Others are moved into the codebook, see :func:`_search`.
+Conway & Sloane 1983; NestQuant, Savkin et al. 2025.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels.reference import add8, codeword, nearest_point, to_digits
+from latq.kernels.reference import F32, I32, U8, U16, add8, codeword, coset_points, to_digits
 
-F32 = npt.NDArray[np.float32]
-I32 = npt.NDArray[np.int32]
+# Blocks are worked on in slices that stay in the cache.
+SLICE = 1 << 13
+# Rows of charges in a choice of scales.
+PRICES = 3
+# Of the search for a codeword: rounds, and how far each goes in at least (along the normal of a face, over its length).
+ROUNDS = 8
+PUSH = np.float32(1 / 8)
+# Scales tried beside the smallest one that holds a block: the next on either side, and all within these factors.
+NARROWER, WIDER = 0.8, 1.5
+# Squared error over that of the step, and depth in the codebook from which on blocks have it: of nearest points on
+# average, codewords from so deep on; and what few searches get below.
+USUAL, DEPTH = np.float32(8 * 929 / 12960), np.float32(0.55)
+HOPE = np.float32(0.3)
 
-# Search for codewords: moves back into the codebook; exchanges, and neighbours tried in each (more where q < 4);
-# radius of the codebook over q; by which factor a first candidate may lie above the error to beat.
-ENTRIES = 6
-EXCHANGES = 2
-TRIALS = 6
-MORE_TRIALS = 10
-REACH = 0.87
-HOPE = np.float32(3)
+
+@dataclass(frozen=True, eq=False)
+class NestedCode:
+    """Nesting ratio, lattice offset (8,) in doubled coordinates, rising integer scales (K,), lattice step of each."""
+
+    q: int
+    offset: I32
+    scales: I32
+    steps: F32
+
+    @property
+    def inverses(self) -> F32:
+        return np.float32(1) / self.steps
+
+    def only(self, some: npt.NDArray[np.intp]) -> "NestedCode":
+        """The code with some of its scales."""
+        return NestedCode(self.q, self.offset, self.scales[some], self.steps[some])
+
+    def windows(self) -> tuple[list[int], list[int]]:
+        """First and last scale to try, by the smallest scale that holds the block."""
+        last = len(self.steps) - 1
+        first = [max(0, min(j - 1, int((self.steps < step * NARROWER).sum()))) for j, step in enumerate(self.steps)]
+        final = [
+            min(last, max(j + 1, int((self.steps <= step * WIDER).sum()) - 1)) for j, step in enumerate(self.steps)
+        ]
+        return first, final
 
 
-def quantize(x: F32, step: np.float32, q: int, offset: I32, limit: F32) -> tuple[I32, F32]:
-    """Codewords (8, N) near blocks ``x`` (8, N) at one lattice step, doubled coordinates, and squared errors (N,).
+def gauge(x: F32) -> F32:
+    """The q at which each block (8, N) lies on the boundary of the Voronoi region of q E8.
 
-    First the nearest lattice point. Where it is no codeword (the block lies beyond the codebook) the block is moved
-    towards the codebook until it meets one, see :func:`_enter`, and that is exchanged for neighbours nearer to the
-    block, see :func:`_improve`. The effort goes only to blocks that may come under the error ``limit`` (N,), roughly:
-    others end early with a worse codeword, or none and an infinite error.
+    That is the largest inner product with one of the 240 shortest vectors: two coordinates +-1, or eight +-1/2.
     """
-    count = x.shape[1]
-    words, errors = np.zeros((8, count), np.int32), np.full(count, np.inf, np.float32)
-    y = x * (np.float32(1) / step)
-    bound = limit * (HOPE / (step * step))
-    tried = np.flatnonzero(_within_reach(y, q, bound))
-    if tried.size == 0:
-        return words, errors
-    y, bound = y[:, tried], bound[tried]
-    point = nearest_point(y - _half(offset)) + offset[:, None]
-    word = _decoded(point, q, offset)
-    missed = np.flatnonzero((word != point).any(axis=0))
-    if missed.size:
-        found, error = _enter(y[:, missed], point[:, missed], word[:, missed], q, offset)
-        near = np.flatnonzero(error < bound[missed])
-        found[:, near] = _improve(y[:, missed[near]], found[:, near], q, offset)
-        word[:, missed] = found
-    residual = x[:, tried] - word.astype(np.float32) * (step * np.float32(0.5))
-    words[:, tried], errors[tried] = word, add8(residual * residual)
-    return words, errors
+    a = np.abs(x)
+    first, second, low = a[0], np.zeros_like(a[0]), a[0]
+    odd = x[0] < 0
+    for i in range(1, 8):
+        second = np.maximum(second, np.minimum(first, a[i]))
+        first, low = np.maximum(first, a[i]), np.minimum(low, a[i])
+        odd = odd ^ (x[i] < 0)
+    half = (add8(a) - np.where(odd, low + low, np.float32(0))) * np.float32(0.5)
+    found: F32 = np.maximum(first + second, half)
+    return found
 
 
-def _decoded(point: I32, q: int, offset: I32) -> I32:
+def estimated_errors(x: F32, code: NestedCode) -> F32:
+    """About the squared error of each block (8, N) at every scale, (K, N), by how far it is beyond the codebook."""
+    return np.stack([_estimate(gauge(x), code, j, USUAL, DEPTH) for j in range(len(code.steps))])
+
+
+def _estimate(size: F32, code: NestedCode, j: int, inside: np.float32, depth: np.float32) -> F32:
+    """Squared error at scale ``j``, being ``inside`` in units of the step for blocks ``depth`` within the codebook."""
+    beyond = np.maximum(size * code.inverses[j] - (np.float32(code.q) - depth), np.float32(0))
+    error: F32 = (beyond * beyond * np.float32(0.5) + inside) * (code.steps[j] * code.steps[j])
+    return error
+
+
+def guess_scales(x: F32, code: NestedCode, charges: F32) -> U8:
+    """Scale of least estimated error + charge for every block (8, N), as :func:`choose_scales`."""
+    errors = estimated_errors(x, code)
+    return np.stack([(errors + row[:, None]).argmin(axis=0).astype(np.uint8) for row in charges])
+
+
+def choose_scales(x: F32, code: NestedCode, charges: F32) -> U8:
+    """Scale of least squared error + charge for every block (8, N), under each row of ``charges`` (PRICES, K).
+
+    Returns (PRICES, N).
+    Tried are the scales in the window about the one that holds the block. Where the nearest point is no codeword the
+    search for one is spared if even an error that it hardly gets below would not win.
+    """
+    index = np.empty((len(charges), x.shape[1]), np.uint8)
+    for begin in range(0, x.shape[1], SLICE):
+        part = slice(begin, begin + SLICE)
+        index[:, part] = _choose(np.ascontiguousarray(x[:, part]), code, charges)
+    return index
+
+
+def _choose(x: F32, code: NestedCode, charges: F32) -> U8:
+    size = gauge(x)
+    # The smallest scale at which a block lies in the codebook, rounding aside; the last if none does.
+    holding = (size > (code.steps[:-1] * np.float32(code.q))[:, None]).sum(axis=0)
+    first, final = (np.array(ends)[holding] for ends in code.windows())
+    best = np.full((len(charges), x.shape[1]), np.inf, np.float32)
+    index = np.zeros(best.shape, np.uint8)
+    bounds = np.full((len(code.steps), x.shape[1]), np.inf, np.float32)
+
+    def offer(j: int, some: npt.NDArray[np.intp], errors: F32) -> None:
+        costs = errors + charges[:, [j]]
+        better = costs < best[:, some]
+        # Of equal costs the smallest scale: so the order in which they are offered does not matter.
+        better |= (costs == best[:, some]) & (j < index[:, some])
+        best[:, some] = np.where(better, costs, best[:, some])
+        index[:, some] = np.where(better, np.uint8(j), index[:, some])
+
+    for j, (step, inverse) in enumerate(zip(code.steps, code.inverses, strict=True)):
+        tried = np.flatnonzero((holding <= j) & (j <= final))
+        y = x[:, tried] * inverse
+        point, word = _nearest(_shrunk(y, code.q), code)
+        errors = _distance(y, point) * (step * step)
+        found = (point == word).all(axis=0)
+        offer(j, tried[found], errors[found])
+        bounds[j, tried[~found]] = errors[~found]
+        below = np.flatnonzero((first <= j) & (j < holding))
+        bounds[j, below] = _estimate(size[below], code, j, HOPE, np.float32(0))
+    wanted = np.any(bounds + charges[:, :, None] < best[:, None], axis=0)
+    for j, (step, inverse) in enumerate(zip(code.steps, code.inverses, strict=True)):
+        some = np.flatnonzero(wanted[j])
+        _, distance = _search(x[:, some] * inverse, code)
+        offer(j, some, distance * (step * step))
+    return index
+
+
+def quantize(x: F32, index: U8, code: NestedCode) -> tuple[U16, F32, F32]:
+    """Digits (8, N) for blocks (8, N) at the scale of each (N,), decoded integers (8, N) and squared errors (N,)."""
+    digits, integers = np.empty(x.shape, np.uint16), np.empty(x.shape, np.float32)
+    errors = np.empty(x.shape[1], np.float32)
+    for begin in range(0, x.shape[1], SLICE):
+        part = slice(begin, begin + SLICE)
+        steps = code.steps[index[part]]
+        word, distance = _search(x[:, part] * code.inverses[index[part]], code)
+        digits[:, part] = to_digits(word - code.offset[:, None], code.q)
+        integers[:, part] = word * code.scales[index[part]]
+        errors[part] = distance * (steps * steps)
+    return digits, integers, errors
+
+
+def _search(y: F32, code: NestedCode) -> tuple[I32, F32]:
+    """Codewords (8, N) near blocks ``y``, given in steps, and squared distances.
+
+    A target, the block at first, moves into the codebook until the lattice point nearest to it is a codeword. The
+    difference between a point and the codeword of its digits is q times a lattice vector, the normal of a face of the
+    Voronoi region that the point is beyond: the target moves onto that face or by a little at least. Of all codewords
+    met on the way, nearest points of either coset, the one nearest to the block is taken.
+    """
+    q = np.float32(code.q)
+    target = _shrunk(y, code.q)
+    words, least = np.zeros(y.shape, np.int32), np.full(y.shape[1], np.inf, np.float32)
+    active = np.arange(y.shape[1])
+    for _ in range(ROUNDS):
+        whole, half, balance = coset_points(target - _half(code.offset))
+        whole, half = whole + code.offset[:, None], half + code.offset[:, None]
+        nearer = balance <= 0
+        point, other = np.where(nearer, whole, half), np.where(nearer, half, whole)
+        word = _decoded(point, code)
+        missed = (point != word).any(axis=0)
+        sound = missed & (_decoded(other, code) == other).all(axis=0)
+        # At first any codeword will do, then points that are one: what is decoded far from the target is of no use.
+        for candidate, allowed in (word, ~missed | np.isinf(least[active])), (other, sound):
+            distance = _distance(y[:, active], candidate)
+            better = np.flatnonzero(allowed & (distance < least[active]))
+            words[:, active[better]] = candidate[:, better]
+            least[active[better]] = distance[better]
+        still = np.flatnonzero(missed)
+        if still.size == 0:
+            break
+        active, target = active[still], target[:, still]
+        normal = (point - word)[:, still].astype(np.float32) * np.float32(0.5)
+        depth = add8(target * normal) * q / add8(normal * normal) - q * np.float32(0.5)
+        target = target - normal * (np.maximum(depth, PUSH) / q)
+    return words, least
+
+
+def _nearest(y: F32, code: NestedCode) -> tuple[I32, I32]:
+    """The point of the offset lattice nearest to each block (8, N), and the codeword of its digits."""
+    whole, half, balance = coset_points(y - _half(code.offset))
+    point = np.where(balance <= 0, whole, half) + code.offset[:, None]
+    return point, _decoded(point, code)
+
+
+def _decoded(point: I32, code: NestedCode) -> I32:
     """What the decoder makes of the digits of points (8, N) of the offset lattice; ties depend on the digits."""
-    return codeword(to_digits(point - offset[:, None], q), q, offset)
+    return codeword(to_digits(point - code.offset[:, None], code.q), code.q, code.offset)
+
+
+def _shrunk(y: F32, q: int) -> F32:
+    """Blocks far beyond the codebook moved near to it."""
+    return y * np.minimum(np.float32(1), np.float32(2 * q) / np.maximum(gauge(y), np.float32(1)))
 
 
 def _half(doubled: I32) -> F32:
@@ -64,99 +214,3 @@ def _distance(y: F32, word: I32) -> F32:
     """Squared distance of blocks in units of the step to words in doubled coordinates."""
     residual = y - word.astype(np.float32) * np.float32(0.5)
     return add8(residual * residual)
-
-
-def _within_reach(y: F32, q: int, bound: F32) -> npt.NDArray[np.bool_]:
-    """Whether the codebook, taken as a ball, comes within the squared distance ``bound``."""
-    beyond = np.maximum(np.sqrt(add8(y * y)) - np.float32(REACH * q), np.float32(0))
-    return beyond * beyond <= bound
-
-
-def _enter(y: F32, point: I32, word: I32, q: int, offset: I32) -> tuple[I32, F32]:
-    """Codewords near blocks ``y`` whose nearest ``point`` is none but reduces to ``word``, and squared distances.
-
-    point - word is q times a lattice vector v, across the face of the Voronoi region that the block has crossed. The
-    block moves back along v, onto that face but by v/2 at least, until its nearest point is a codeword. The best word
-    met stays.
-    """
-    best, error = word.copy(), _distance(y, word)
-    active, target = np.arange(y.shape[1]), y
-    for _ in range(ENTRIES):
-        v = ((point - word) // np.int32(q)).astype(np.float32) * np.float32(0.5)
-        beyond = add8(target * v) / add8(v * v) - np.float32(q / 2)
-        target = target - v * np.maximum(beyond, np.float32(0.5))
-        point = nearest_point(target - _half(offset)) + offset[:, None]
-        word = _decoded(point, q, offset)
-        e = _distance(y[:, active], word)
-        better = e < error[active]
-        best[:, active[better]] = word[:, better]
-        error[active[better]] = e[better]
-        still = np.flatnonzero((word != point).any(axis=0))
-        if still.size == 0:
-            break
-        active, target, point, word = active[still], target[:, still], point[:, still], word[:, still]
-    return best, error
-
-
-# Vectors of E8 that a residual may point along most, doubled, for residuals without signs and in descending order:
-# with two large coordinates; with eight, for an even and for an odd number of negative residuals.
-_PAIRS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (0, 4), (2, 3), (1, 4), (0, 5), (2, 4), (1, 5), (0, 6))
-_FLIPPED: tuple[tuple[int, ...], ...] = (
-    *((), (6, 7), (5, 7), (5, 6), (4, 7), (4, 6), (3, 7), (4, 5), (3, 6), (2, 7), (4, 5, 6, 7), (3, 5)),
-    *((7,), (6,), (5,), (4,), (5, 6, 7), (3,), (4, 6, 7), (2,), (4, 5, 7), (4, 5, 6), (3, 6, 7), (1,)),
-)
-_NEIGHBOURS = np.array(
-    [[2 if i in pair else 0 for i in range(8)] for pair in _PAIRS]
-    + [[-1 if i in flipped else 1 for i in range(8)] for flipped in _FLIPPED],
-    np.int32,
-)
-
-
-def _improve(y: F32, word: I32, q: int, offset: I32) -> I32:
-    """Exchange codewords (8, N) for neighbours nearer to blocks ``y``, of ``_NEIGHBOURS`` the nearest codeword first.
-
-    The neighbour word + v is nearer by 2 <d, v> - 2, where d is the residual.
-    """
-    best = word.copy()
-    active = np.arange(y.shape[1])
-    for _ in range(EXCHANGES):
-        d = y[:, active] - best[:, active].astype(np.float32) * np.float32(0.5)
-        order = np.argsort(-np.abs(d), axis=0, kind="stable")
-        d = np.take_along_axis(d, order, axis=0)
-        odd = (add8((d < 0).astype(np.int32)) & 1) == 1
-        gains = _gains(np.abs(d), odd)
-        open_ = np.arange(active.size)
-        moved = []
-        for _ in range(TRIALS if q > 3 else MORE_TRIALS):
-            row = gains[:, open_].argmax(axis=0)
-            worth = gains[row, open_] > 1
-            open_, row = open_[worth], row[worth]
-            if open_.size == 0:
-                break
-            gains[row, open_] = 0
-            signed = np.where(d[:, open_] < 0, -_NEIGHBOURS[row].T, _NEIGHBOURS[row].T)
-            neighbour = np.empty_like(signed)
-            np.put_along_axis(neighbour, order[:, open_], signed, axis=0)
-            neighbour += best[:, active[open_]]
-            valid = (_decoded(neighbour, q, offset) == neighbour).all(axis=0)
-            best[:, active[open_[valid]]] = neighbour[:, valid]
-            moved.append(open_[valid])
-            open_ = open_[~valid]
-        active = active[np.sort(np.concatenate(moved))] if moved else active[:0]
-        if active.size == 0:
-            break
-    return best
-
-
-def _gains(a: F32, odd: npt.NDArray[np.bool_]) -> F32:
-    """<d, v> for every row v of ``_NEIGHBOURS``, 0 where its parity is not that of ``odd``."""
-    gains = np.empty((len(_NEIGHBOURS), a.shape[1]), np.float32)
-    for i, (first, second) in enumerate(_PAIRS):
-        gains[i] = a[first] + a[second]
-    half = add8(a) * np.float32(0.5)
-    for i, flipped in enumerate(_FLIPPED):
-        gain = half
-        for k in flipped:
-            gain = gain - a[k]
-        gains[len(_PAIRS) + i] = np.where(odd == (len(flipped) % 2 == 1), gain, np.float32(0))
-    return gains

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from latq import kernels
 from latq.codecs import e8, e8_entropy, scalar
 from latq.codecs.blocks import blocks_of, lowest_classes
+from latq.codecs.e8_scales import Effort
 from latq.coding import rans
 from latq.errors import CorruptError
 from latq.pipeline.metadata import (
@@ -74,11 +75,13 @@ class RotatedChunk:
 class Goal:
     """What the encoder of a chunk is to reach: a payload of at most ``budget`` bytes, or, where ``limit`` is given, an
     error energy of at most that. Entropy coding starts from ``step``; for scalars that is what an integer counts for.
+    Fixed coding of codec e8 searches with ``effort``.
     """
 
     budget: int = 0
     step: float = 0.0
     limit: float | None = None
+    effort: Effort = "default"
 
 
 def prepare(x: npt.NDArray[np.generic], codec: MatrixCodec, classes: SizeClasses | None) -> tuple[Normalized, F32]:
@@ -107,7 +110,7 @@ def encode_chunk(
         first, second, integers = scalar.encode_entropy(stream, codec.table, goal.step, budget)
     elif isinstance(codec, E8Codec):
         index_budget = budget - e8.digits_size(stream.size, codec.q)
-        first, second, integers = e8.encode(stream, codec.parameters, index_budget)
+        first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort)
     else:
         density, blocks, block_classes = codec.density, blocks_of(stream), lowest_classes(parts.classes, kept)
         if goal.limit is None:

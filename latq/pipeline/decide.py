@@ -10,6 +10,7 @@ import numpy as np
 from latq.codecs import scalar_design
 from latq.codecs.blocks import are_mixed, blocks_of, lowest_classes
 from latq.codecs.e8_entropy_design import Sample
+from latq.codecs.e8_scales import Effort
 from latq.errors import InputError, ParameterError
 from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import prepare, stream_of
@@ -36,6 +37,7 @@ CodecName = Literal["e8", "scalar", "raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "codec": get_args(CodecName),
     "coding": (*get_args(Coding), None),
+    "effort": get_args(Effort),
     "error_of": ("decode", "product"),
     "rotation": (*get_args(Rotation), "auto"),
     "precision": get_args(Precision),
@@ -81,6 +83,7 @@ class EncodeOptions:
     centre: bool | None = None
     precision: Precision = "balanced"
     nonfinite: Literal["error", "raw"] = "error"
+    effort: Effort = "default"
     threads: int = 1
     rho: float | None = None
     pair: MatrixView | None = None
@@ -217,7 +220,7 @@ def _best_plan(
         if wanted is not None:
             return plan_error(rotated, sampler, *wanted)
         if options.coding == "fixed":
-            return plan_fixed(rotated, sampler if compare else None)
+            return plan_fixed(rotated, sampler if compare else None, options.effort)
         return plan_entropy(rotated, sampler)
 
     if options.rotation != "auto":

@@ -11,6 +11,7 @@ import numpy as np
 
 from latq.codecs import blocks, e8, e8_design, e8_entropy
 from latq.codecs.e8_entropy_design import Sample, design_for_error, design_for_rate
+from latq.codecs.e8_scales import Effort
 from latq.coding import rans
 from latq.coding.model import Density
 from latq.coding.packing import is_packable
@@ -169,7 +170,7 @@ class Plan:
     bits_lost: float = 0.0
 
 
-def plan_fixed(layout: Layout, sampler: Sampler | None) -> Plan | None:
+def plan_fixed(layout: Layout, sampler: Sampler | None, effort: Effort) -> Plan | None:
     """The nesting ratio and scale set that promise the least error; None when even the smallest ones do not fit.
 
     Only with a ``sampler`` is it foreseen how well the plan does.
@@ -184,7 +185,7 @@ def plan_fixed(layout: Layout, sampler: Sampler | None) -> Plan | None:
         if spare >= 0:
             coded = sum(kept.coded)
             index = [s + spare * count // coded for s, count in zip(smallest, kept.coded, strict=True)]
-            return _fixed_plan(kept, codec, digits, index, sampler)
+            return _fixed_plan(kept, codec, digits, index, sampler, effort)
     return None
 
 
@@ -213,18 +214,21 @@ def _fixed_options(layout: Layout) -> Iterator[_FixedOption]:
                         yield _FixedOption(error, q, table, max(1, int(KEPT_ALL * share)))
 
 
-def _fixed_plan(layout: Layout, codec: E8Codec, digits: list[int], index: list[int], sampler: Sampler | None) -> Plan:
+def _fixed_plan(
+    layout: Layout, codec: E8Codec, digits: list[int], index: list[int], sampler: Sampler | None, effort: Effort
+) -> Plan:
     budgets = [sum(parts) for parts in zip(layout.side, digits, index, strict=True)]
+    goals = tuple(Goal(budget, effort=effort) for budget in budgets)
     if sampler is None:
-        return Plan(codec, layout.classes, tuple(map(Goal, budgets)), sum(budgets))
+        return Plan(codec, layout.classes, goals, sum(budgets))
     sample = sampler(layout)
     sample_budget = sum(index) * sample.blocks.size // sum(layout.coded)
-    *_, integers = e8.encode(blocks.stream_of(sample.blocks), codec.parameters, sample_budget)
+    *_, integers = e8.encode(blocks.stream_of(sample.blocks), codec.parameters, sample_budget, effort)
     distortion = sample.distortion(blocks.blocks_of(integers))
     return Plan(
         codec,
         layout.classes,
-        tuple(map(Goal, budgets)),
+        goals,
         sum(budgets),
         _bits_lost(layout, sum(budgets) * 8 / sum(layout.coded), distortion),
     )

@@ -16,7 +16,9 @@ import numpy as np
 
 from latq import kernels
 from latq.codecs import e8
-from latq.codecs.e8_design import UNIT, offset_for
+from latq.codecs.e8 import E8Params
+from latq.codecs.e8_design import offset_for
+from latq.codecs.e8_scales import choose
 
 NESTING_RATIOS = (2, 3, 4, 5, 6, 8, 12, 16, 32, 128)
 GRID = np.array([b for b in range(15, 131) if b < 60 or b % 2 == 0])
@@ -27,14 +29,10 @@ RAREST = 9  # bits of an index above which a scale is not worth its time
 
 
 def measure(blocks, q, scales):
-    """Errors (scales, N) as the encoder finds them, from the largest scale down."""
-    offset = np.array(offset_for(q), np.int32)
-    least = np.full(blocks.shape[1], np.inf, np.float32)
-    errors = []
-    for b in sorted(scales, reverse=True):
-        errors.append(kernels.quantize(blocks, np.float32(UNIT / q * b), q, offset, least)[1])
-        least = np.minimum(least, errors[-1])
-    return np.array(errors[::-1])
+    """Errors (scales, N) of the best codewords that the encoder finds."""
+    code = E8Params(q, tuple(int(b) for b in scales), offset_for(q)).code
+    every = np.arange(len(scales), dtype=np.uint8)[:, None] + np.zeros(blocks.shape[1], np.uint8)
+    return np.array([kernels.quantize(blocks, index, code)[2] for index in every])
 
 
 def operating_point(errors, slope, rounds=12):
@@ -81,14 +79,15 @@ def grow(errors, size, slope):
     return [row for row, length in zip(chosen, lengths, strict=True) if length < RAREST]
 
 
-def gains(errors, q):
+def gains(blocks, q, scales):
     """(bits per entry for the scale indices beyond the smallest section, effective bits beyond log2(q)), rising."""
-    count = errors.shape[1]
+    count = blocks.shape[1]
+    code = E8Params(q, scales, offset_for(q)).code
     curve = []
     for rate in RATES:
-        index = e8.choose_scales(errors, e8.smallest_index_size(8 * count, len(errors)) + int(rate * count))
-        distortion = float(errors[index, np.arange(count)].mean(dtype=float)) / 8
-        gain = round(-0.5 * math.log2(distortion) - math.log2(q), 3)
+        budget = e8.smallest_index_size(8 * count, len(scales)) + int(rate * count)
+        errors = kernels.quantize(blocks, choose(blocks, code, budget, "default"), code)[2]
+        gain = round(-0.5 * math.log2(float(errors.mean(dtype=float)) / 8) - math.log2(q), 3)
         if not curve or gain > curve[-1][1]:
             curve.append((rate, gain))
     return tuple(curve)
@@ -101,15 +100,12 @@ def main():
     train, test = (rng.standard_normal((8, count)) for count in (blocks, 4 * blocks))
     train, test = ((x / np.sqrt((x * x).mean())).astype(np.float32) for x in (train, test))
     for q in ratios:
-        everything = np.full(blocks, np.inf, np.float32)
-        offset = np.array(offset_for(q), np.int32)
-        steps = (GRID * UNIT / q).astype(np.float32)
-        errors = np.array([kernels.quantize(train, s, q, offset, everything)[1] for s in steps])
+        errors = measure(train, q, GRID)
         slope = 2 * math.log(2) * 2.0 ** (-2 * (math.log2(q) + 0.1))
         print(f"    {q}: (")
         for size, factor in DESIGNS:
             scales = tuple(int(b) for b in GRID[grow(errors, size, factor * slope)])
-            text = f"Table({scales}, {gains(measure(test, q, scales), q)}),"
+            text = f"Table({scales}, {gains(test, q, scales)}),"
             print(textwrap.fill(text, 116, initial_indent=8 * " ", subsequent_indent=14 * " "), flush=True)
         print("    ),")
 

@@ -35,12 +35,37 @@ inline void unpack_bits(const uint8_t* data, size_t size, int width, size_t coun
         values[i] = (T)(octets_at(data, size, i * width / 8) >> (i * width % 8) & mask);
 }
 
+// Values of ``width`` bits in the containers of a 64-bit word brought together at its low end, pairs first.
+template <class T>
+LATQ_INLINE uint64_t gathered(uint64_t held, int width) {
+    const uint64_t mask = ((uint64_t)1 << width) - 1;
+    uint64_t keep = 0;
+    for (int i = 0; i < 64; i += 8 * sizeof(T)) keep |= mask << i;
+    held &= keep;
+    int apart = 8 * sizeof(T), used = width;
+    for (; apart < 64; apart *= 2, used *= 2) {
+        uint64_t even = 0;
+        for (int i = 0; i < 64; i += 2 * apart) even |= (((uint64_t)1 << used) - 1) << i;
+        held = (held & even) | (held >> (apart - used) & even << used);
+    }
+    return held;
+}
+
 template <class T>
 inline void pack_bits(const T* values, int width, size_t count, uint8_t* data) {
     const uint64_t mask = ((uint64_t)1 << width) - 1;
+    const uint8_t* const end = data + (count * width + 7) / 8;
     uint64_t held = 0;
+    size_t i = 0;
     int bits = 0;
-    for (size_t i = 0; i < count; ++i) {
+    // Eight values fill ``width`` bytes. What a store writes beyond them the next one overwrites.
+    if constexpr (sizeof(T) == 1)
+        for (; i + 8 <= count && end - data >= 8; i += 8, data += width) {
+            std::memcpy(&held, values + i, 8);
+            held = gathered<T>(held, width);
+            std::memcpy(data, &held, 8);
+        }
+    for (held = 0; i < count; ++i) {
         held |= ((uint64_t)values[i] & mask) << bits;
         for (bits += width; bits >= 8; bits -= 8, held >>= 8) *data++ = (uint8_t)held;
     }
@@ -78,8 +103,9 @@ inline void join_digits(const uint16_t* digits, uint32_t radix, size_t per_word,
 
 // --- codewords ----------------------------------------------------------------------------------------------------
 
-// Reduction of a point of the offset lattice modulo q E8 (reference.representative), in place; |p| < 16 q.
-LATQ_INLINE void reduce(I p[8], int32_t q) {
+// Reduction of a point of the offset lattice modulo q E8 (reference.representative), in place; |p| < 16 q. Where
+// ``swapped``, as that of a point that is off by q times a half-integer point: ties go to the other coset.
+LATQ_INLINE void reduce(I p[8], int32_t q, I swapped = I{}) {
     const float inverse = 1.0f / (float)(2 * q);
     I a[8], side[8], half[8], whole_sum{}, half_sum{}, total{};
     for (int i = 0; i < 8; ++i) {
@@ -96,7 +122,7 @@ LATQ_INLINE void reduce(I p[8], int32_t q) {
     for (int i = 1; i < 8; ++i) high = a[i] > high ? a[i] : high, low = a[i] < low ? a[i] : low;
     const I balance = total - 4 * q + ((2 * (q - high)) & whole_odd) - ((2 * low) & half_odd);
     I to_move = whole_odd, to_move_back = half_odd;
-    const I first = balance <= 0;
+    const I first = balance - swapped <= 0;
     for (int i = 0; i < 8; ++i) {
         const I here = to_move & (I)(a[i] == high), there = to_move_back & (I)(a[i] == low);
         to_move &= ~here, to_move_back &= ~there;

@@ -5,6 +5,7 @@
 #include "points.hpp"
 #include "rans.hpp"
 #include "rotation.hpp"
+#include "search.hpp"
 #include "vectors.hpp"
 
 #define LATQ_NAME_OF(target) #target
@@ -34,6 +35,10 @@ const Kernels kernels = {
     .split_digits = split_digits,
     .join_digits = join_digits,
     .codewords = codewords,
+    .guess_scales = guess_scales,
+    .choose_scales = choose_scales,
+    .quantize = quantize,
+    .count_symbols = count_symbols,
     .rows32 = {peak<float>, row_sums<float>, row_squares<float>, divided<float>},
     .rows64 = {peak<double>, row_sums<double>, row_squares<double>, divided<double>},
     .row_dots = row_dots,

@@ -21,6 +21,19 @@ struct PointModel {
 // Blocks that share one price of a bit (points.SLICE), and scratch for the choice in one slice.
 constexpr size_t SLICE = 1 << 13;
 constexpr size_t SCRATCH_SIZE = 100 * SLICE;
+// A nested-lattice code (latq/kernels/search.py, NestedCode) and the windows of its scales.
+constexpr size_t MAX_SCALES = 16;
+struct NestedCode {
+    int32_t q, offset[8];
+    size_t count;
+    int32_t scales[MAX_SCALES];
+    float steps[MAX_SCALES], inverses[MAX_SCALES];
+    int32_t first[MAX_SCALES], final[MAX_SCALES];
+};
+
+// Rows of charges that a choice of scales is made for at once, and scratch for one slice of it.
+constexpr size_t PRICES = 3;
+constexpr size_t CHOICE_SIZE = 64 * SLICE;
 // Words that may be written beyond the end of a stream.
 constexpr size_t WORDS_SLACK = 16;
 
@@ -88,6 +101,16 @@ struct Kernels {
     // reference.codeword times the scale of each block; |offset| <= q, q <= 4096.
     void (*codewords)(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
                       const int32_t* offset, float* out);
+
+    // search.guess_scales, choose_scales and quantize; ``scratch`` is CHOICE_SIZE bytes, aligned to 64.
+    void (*guess_scales)(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index);
+    void (*choose_scales)(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index,
+                          void* scratch);
+    void (*quantize)(const float* x, const uint8_t* index, size_t blocks, const NestedCode& code, uint16_t* digits,
+                     float* integers, float* errors, void* scratch);
+
+    // reference.count_symbols, of symbols that are all below 256; adds to ``counts`` (256).
+    void (*count_symbols)(const uint8_t* symbols, size_t count, int64_t* counts);
 
     // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent, ``scratch`` holds n numbers.
     Rows<float> rows32;

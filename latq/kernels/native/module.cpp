@@ -129,17 +129,22 @@ void nearest_points(Array<const float, 2> x, Array<int32_t, 2> points, float inv
     active->nearest_points(x.data(), points.data(), blocks, inverse);
 }
 
+// Scratch of this thread for any of the kernels.
+void* scratch() {
+    struct alignas(64) Line {
+        char bytes[64];
+    };
+    static thread_local std::unique_ptr<Line[]> lines(new Line[std::max(SCRATCH_SIZE, CHOICE_SIZE) / sizeof(Line)]);
+    return lines.get();
+}
+
 int64_t choose_points(Array<const float, 2> x, Array<const int32_t, 1> classes, float inverse, float gain,
                       const PointModel& model, Array<int32_t, 2> points) {
     const size_t blocks = x.shape(0);
     require(x.shape(1) == 8 && points.shape(0) == blocks && points.shape(1) == 8, "points: shapes differ");
     nb::gil_scoped_release unlocked;
     check_classes(classes, blocks, model);
-    struct alignas(64) Line {
-        char bytes[64];
-    };
-    static thread_local std::unique_ptr<Line[]> scratch(new Line[SCRATCH_SIZE / sizeof(Line)]);
-    return active->choose_points(x.data(), classes.data(), blocks, inverse, gain, model, points.data(), scratch.get());
+    return active->choose_points(x.data(), classes.data(), blocks, inverse, gain, model, points.data(), scratch());
 }
 
 void point_costs(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, const PointModel& model,
@@ -213,6 +218,12 @@ size_t encode_symbols(Octets symbols, size_t lanes, size_t precision, Array<cons
     return active->encode_symbols[which](symbols.data(), count, lanes, infos.data(), states.data(), words.data());
 }
 
+void count_symbols(Octets symbols, Array<int64_t, 1> counts) {
+    require(counts.shape(0) == 256, "symbols: room for 256 counts is needed");
+    nb::gil_scoped_release unlocked;
+    active->count_symbols(symbols.data(), symbols.shape(0), counts.data());
+}
+
 void check_bits(size_t size, size_t width, size_t count, size_t widest) {
     require(width >= 1 && width <= widest && count <= ((size_t)1 << 40), "bits: the width is out of range");
     require(size >= (count * width + 7) / 8, "bits: too few bytes");
@@ -258,6 +269,58 @@ void codewords(Array<const uint16_t, 2> digits, Array<const int32_t, 1> scales, 
     for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= q, "codewords: the offset is out of range");
     nb::gil_scoped_release unlocked;
     active->codewords(digits.data(), scales.data(), blocks, q, offset.data(), out.data());
+}
+
+NestedCode nested_code(int32_t q, Array<const int32_t, 1> offset, Array<const int32_t, 1> scales,
+                       Array<const float, 1> steps, Array<const float, 1> inverses, std::vector<int32_t> first,
+                       std::vector<int32_t> final) {
+    const size_t count = scales.shape(0);
+    require(q >= 2 && q <= 4096 && offset.shape(0) == 8, "code: q or the offset is out of range");
+    require(count >= 1 && count <= MAX_SCALES && steps.shape(0) == count && inverses.shape(0) == count &&
+                first.size() == count && final.size() == count,
+            "code: wrong number of scales");
+    NestedCode code{.q = q, .count = count};
+    for (size_t i = 0; i < 8; ++i) {
+        require(std::abs(offset(i)) <= q, "code: the offset is out of range");
+        code.offset[i] = offset(i);
+    }
+    for (int32_t j = 0; j < (int32_t)count; ++j) {
+        require(first[j] >= 0 && first[j] <= j && final[j] >= j && final[j] < (int32_t)count, "code: a window is wrong");
+        code.scales[j] = scales(j), code.steps[j] = steps(j), code.inverses[j] = inverses(j);
+        code.first[j] = first[j], code.final[j] = final[j];
+    }
+    return code;
+}
+
+void check_choice(const Array<const float, 2>& x, const NestedCode& code, const Array<const float, 2>& charges,
+                  const Array<uint8_t, 2>& index) {
+    require(x.shape(1) == 8 && index.shape(0) == PRICES && index.shape(1) == x.shape(0), "scales: shapes differ");
+    require(charges.shape(0) == PRICES && charges.shape(1) == code.count, "scales: wrong number of charges");
+}
+
+void guess_scales(Array<const float, 2> x, const NestedCode& code, Array<const float, 2> charges,
+                  Array<uint8_t, 2> index) {
+    check_choice(x, code, charges, index);
+    nb::gil_scoped_release unlocked;
+    active->guess_scales(x.data(), x.shape(0), code, charges.data(), index.data());
+}
+
+void choose_scales(Array<const float, 2> x, const NestedCode& code, Array<const float, 2> charges,
+                   Array<uint8_t, 2> index) {
+    check_choice(x, code, charges, index);
+    nb::gil_scoped_release unlocked;
+    active->choose_scales(x.data(), x.shape(0), code, charges.data(), index.data(), scratch());
+}
+
+void quantize(Array<const float, 2> x, Array<const uint8_t, 1> index, const NestedCode& code,
+              Array<uint16_t, 2> digits, Array<float, 2> integers, Array<float, 1> errors) {
+    const size_t blocks = x.shape(0);
+    require(x.shape(1) == 8 && index.shape(0) == blocks && errors.shape(0) == blocks, "quantize: shapes differ");
+    require(digits.shape(0) == blocks && digits.shape(1) == 8, "quantize: shapes differ");
+    require(integers.shape(0) == blocks && integers.shape(1) == 8, "quantize: shapes differ");
+    nb::gil_scoped_release unlocked;
+    for (size_t b = 0; b < blocks; ++b) require(index.data()[b] < code.count, "quantize: a scale is out of range");
+    active->quantize(x.data(), index.data(), blocks, code, digits.data(), integers.data(), errors.data(), scratch());
 }
 
 template <class T>
@@ -370,6 +433,7 @@ NB_MODULE(_core, m) {
 
     add(m, "decode_symbols", &decode_symbols);
     add(m, "encode_symbols", &encode_symbols);
+    add(m, "count_symbols", &count_symbols);
     add(m, "unpack_bits", &unpack_bits<uint8_t, &Kernels::unpack8>);
     add(m, "unpack_bits", &unpack_bits<uint16_t, &Kernels::unpack16>);
     add(m, "unpack_bits", &unpack_bits<uint32_t, &Kernels::unpack32>);
@@ -379,6 +443,14 @@ NB_MODULE(_core, m) {
     add(m, "split_digits", &split_digits);
     add(m, "join_digits", &join_digits);
     add(m, "codewords", &codewords);
+
+    m.attr("PRICES") = PRICES;
+    m.attr("MAX_SCALES") = MAX_SCALES;
+    nb::class_<NestedCode>(m, "NestedCode");
+    m.def("nested_code", &nested_code);
+    add(m, "guess_scales", &guess_scales);
+    add(m, "choose_scales", &choose_scales);
+    add(m, "quantize", &quantize);
 
     add(m, "peak", &peak<float>);
     add(m, "peak", &peak<double>);

@@ -12,7 +12,7 @@ constexpr double BIT_WORTH = 2 * 0.6931471805599453;
 LATQ_INLINE I sum8(const I x[8]) { return x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + x[6] + x[7]; }
 LATQ_INLINE F sum8(const F x[8]) { return x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + x[6] + x[7]; }
 
-// Nearest point of either coset to y, and how much farther the first is (reference._coset_points).
+// Nearest point of either coset to y, and how much farther the first is (reference.coset_points).
 LATQ_INLINE F coset_points(const F y[8], I whole[8], I half[8]) {
     F a[8];
     I side[8];

@@ -307,6 +307,13 @@ inline void reverse(uint16_t* words, size_t count) {
     }
 }
 
+// In four columns: a count that follows on itself would wait for it.
+inline void count_symbols(const uint8_t* symbols, size_t count, int64_t* counts) {
+    int64_t columns[4][256] = {};
+    for (size_t i = 0; i < count; ++i) ++columns[i % 4][symbols[i]];
+    for (size_t s = 0; s < 256; ++s) counts[s] += columns[0][s] + columns[1][s] + columns[2][s] + columns[3][s];
+}
+
 // Inverse of decode_symbols; ``words`` holds one per symbol and WORDS_SLACK. Returns how many it wrote.
 template <int P>
 inline size_t encode_symbols(const uint8_t* symbols, size_t count, size_t lanes, const uint32_t* infos,

@@ -1,0 +1,134 @@
+"""Choice of a scale for every block under a budget for the coded indices: least error + price * bits.
+
+The price and the code lengths are found on a sample. All blocks are then chosen for at a few prices about that one, and
+the budget is met by changing over from the one to the next at the right place.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from latq import kernels
+from latq.coding import rans
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
+Effort = Literal["fast", "default"]
+
+# Blocks in the sample.
+_SAMPLE = 1 << 11
+# The price begins at this share of the mean error of a block and rises by this factor until the indices fit, then the
+# last step is halved so often; at each price the code lengths are fitted to the choice in so many rounds.
+_LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 256, 1.7, 4, 4
+# No scale is used at a price so many times the largest error.
+_HIGHEST = 100
+# Prices about the one found on the sample; while even the highest takes too many bits all rise, but so often at most.
+_PRICES = np.array([1 / 1.08, 1, 1.08])
+_RAISES = 16
+# Parts of a chunk between which the change-over from one price to the next may be.
+_PARTS = 64
+
+
+def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
+    """Scale index of every block (8, N): about the least error whose coded indices fit ``budget`` bytes.
+
+    With effort "fast" errors are estimated, not found by quantizing.
+    """
+    count, scales = x.shape[1], len(code.steps)
+    sample = x[:, :: -(-count // _SAMPLE)]
+    if effort == "fast":
+        errors = kernels.estimated_errors(sample, code)
+    else:
+        every = [np.full(sample.shape[1], j, np.uint8) for j in range(scales)]
+        errors = np.array([kernels.quantize(sample, index, code)[2] for index in every])
+    totals = [_total(row) for row in errors]
+    single = min(range(scales), key=totals.__getitem__)
+    tariff = _tariff(errors, count, budget)
+    if tariff is None or tariff.error >= totals[single]:
+        return np.full(count, single, np.uint8)
+    used = np.flatnonzero(tariff.used)
+    choose_at = kernels.guess_scales if effort == "fast" else kernels.choose_scales
+    for raised in range(_RAISES):
+        prices = tariff.price * _PRICES * (_PRICES[-1] / _PRICES[0]) ** raised
+        charges = (prices[:, None] * tariff.lengths[used]).astype(np.float32)
+        index = choose_at(x, code.only(used), charges)
+        found = _fitted(index, used, scales, budget)
+        if found is not None:
+            return found
+    return np.full(count, single, np.uint8)
+
+
+@dataclass(frozen=True)
+class _Tariff:
+    """A price of a bit, the code lengths of all scales, which of them are used, and the total squared error."""
+
+    price: float
+    lengths: F64
+    used: npt.NDArray[np.bool_]
+    error: float
+
+
+def _tariff(errors: F32, count: int, budget: int) -> _Tariff | None:
+    """The lowest price, about, at which the indices of ``count`` blocks with ``errors`` (scales, N) of a sample fit.
+
+    None if no price does. Lengths are carried on from price to price, so a scale that falls out of use stays out.
+    """
+    low, price = 0.0, _total(errors.min(axis=0)) / errors.shape[1] * _LOWEST
+    lengths = np.full(len(errors), np.log2(len(errors)))
+    best: _Tariff | None = None
+    halvings = 0
+    while halvings < _HALVINGS and price < _HIGHEST * errors.max():
+        at_price = lengths
+        for _ in range(_ROUNDS):
+            index = (errors + (price * at_price).astype(np.float32)[:, None]).argmin(axis=0)
+            counts = np.bincount(index, minlength=len(errors)) * count // index.size
+            if _size(counts) <= budget:
+                error = _total(np.take_along_axis(errors, index[None], axis=0)[0])
+                best = _Tariff(price, at_price, counts > 0, error)
+                break
+            at_price = _lengths(counts)
+        else:
+            low, lengths = price, at_price
+        halvings += best is not None
+        price = price * _RISE if best is None else (low + best.price) / 2
+    return best
+
+
+def _fitted(index: U8, used: npt.NDArray[np.intp], scales: int, budget: int) -> U8 | None:
+    """Of choices (P, N) among the scales ``used``, at rising prices, the first that fits ``budget``, after as much of
+    the one before as does."""
+    size = -(-index.shape[1] // _PARTS)
+    parts = [slice(begin, begin + size) for begin in range(0, index.shape[1], size)]
+    counts = np.zeros((len(index), len(parts), scales), np.int64)
+    for price, row in enumerate(index):
+        counts[price][:, used] = [kernels.count_symbols(row[part], used.size) for part in parts]
+    fitting = [_size(own.sum(axis=0)) <= budget for own in counts]
+    if not any(fitting):
+        return None
+    best = fitting.index(True)
+    low, high = 0, len(parts) if best else 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        mixed = counts[best - 1, :middle].sum(axis=0) + counts[best, middle:].sum(axis=0)
+        low, high = (middle, high) if _size(mixed) <= budget else (low, middle)
+    mixed_index = np.concatenate([index[best - 1, : low * size], index[best, low * size :]])
+    found: U8 = used.astype(np.uint8)[mixed_index]
+    return found
+
+
+def _size(counts: I64) -> int:
+    """Bytes of indices with these counts, at most."""
+    return rans.size_bound(counts, rans.normalize(counts))
+
+
+def _lengths(counts: I64) -> F64:
+    """Bits of each scale index under the table that would be stored; an unused one costs 13."""
+    return rans.COSTS[rans.normalize(counts)] / rans.COST_UNIT
+
+
+def _total(errors: F32) -> float:
+    return float(kernels.tree_sum(errors.astype(np.float64)))

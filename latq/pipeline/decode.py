@@ -143,6 +143,8 @@ class Tensor:
 
     def matrix_chunk(self, chunk: int, dtype: np.dtype[Any]) -> tuple[Tile, Array]:
         """One chunk of a quantized tensor: its place, and its vectors as rows."""
+        from latq.pipeline.chunk import reconstruct
+
         assert isinstance(self.codec, MatrixCodec)
         return self.tiling.tile(chunk), reconstruct(self.rotated(chunk), self.codec, dtype)
 

@@ -41,7 +41,7 @@ def twice_last(arguments, result):
 
 
 ENCODE = [
-    Stage("decide: scan", "latq.pipeline.decide:_scan", closed=True),
+    Stage("decide: scan", "latq.pipeline.decide:scan", closed=True),
     Stage("decide: sample, step, density", "latq.pipeline.decide:decide", closed=True),
     Stage("read", "latq.sources.matrix:MatrixView.read", moved=twice_result),
     Stage("normalize", "latq.transforms.scaling:normalize"),

@@ -80,4 +80,4 @@ def create_npy(path: Path, tensors: Sequence[TensorSpec], extras: Extras) -> Sin
         allocate(file, offset + prod(spec.shape) * dtype.itemsize)
     mapping = map_bytes(path, "r+")
     target = view(mapping, dtype, spec.shape, offset)
-    return Sink("npy", {spec.name: target}, extras.left_out(".npy"), on_close=mapping.flush)
+    return Sink("npy", {spec.name: target}, extras.left_out(".npy"))

@@ -134,7 +134,7 @@ def create_safetensors(path: Path, tensors: Sequence[TensorSpec], extras: Extras
         for spec, start in zip(ordered, bounds, strict=False)
     }
     lost = Extras(attributes=extras.attributes).left_out(".safetensors")
-    return Sink("safetensors", targets, lost, on_close=mapping.flush)
+    return Sink("safetensors", targets, lost)
 
 
 def _nbytes(spec: TensorSpec) -> int:

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -806,7 +804,7 @@ def test_json_and_data_cannot_share_standard_output(pair):
         assert json.loads(ended.stdout)["ok"] is False
 
 
-# -- pipes and signals -------------------------------------------------------------------------------------------
+# -- pipes -------------------------------------------------------------------------------------------------------
 
 
 def test_bad_data_on_standard_input(tmp_path):
@@ -835,46 +833,3 @@ def test_closed_pipe(pair, tmp_path, arguments):
     assert ended.returncode == 141
     assert ended.stderr == b""
     assert snapshot(tmp_path) == before
-
-
-def interrupt(arguments: list[str], output: Path, number: int) -> subprocess.CompletedProcess[bytes]:
-    """Send the signal once a temporary file shows that the work has begun; nothing may be left of it."""
-    output.write_bytes(b"precious")
-    before = set(os.listdir())
-    command = [sys.executable, "-m", "latq", *arguments, "-o", str(output), "-f", "-j", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 30
-        while set(os.listdir()) == before and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert process.poll() is None
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
-    assert output.read_bytes() == b"precious"
-    assert set(os.listdir()) == before
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def test_interrupted_encode():
-    save("big.npy", np.tile(gaussian(2048, 64), (1, 32)))
-    ended = interrupt(["encode", "big.npy", "--bits", "8"], Path("out.latq"), signal.SIGINT)
-    assert ended.returncode == 130
-    assert ended.stdout == b""
-    assert_one_error_line(ended.stderr.decode())
-    ended = interrupt(["encode", "big.npy", "--bits", "8", "--json"], Path("out.latq"), signal.SIGINT)
-    assert ended.returncode == 130
-    assert json.loads(ended.stdout)["error"]["code"] == 130
-
-
-def test_terminated_encode():
-    save("big.npy", np.tile(gaussian(2048, 64), (1, 32)))
-    ended = interrupt(["encode", "big.npy", "--bits", "8"], Path("out.latq"), signal.SIGTERM)
-    assert ended.returncode == 143
-    assert ended.stdout == b""
-    assert ended.stderr.count(b"\n") <= 1
-
-
-def test_terminated_decode():
-    encoded("big.latq", np.zeros((1 << 20, 4), np.float32))
-    ended = interrupt(["decode", "big.latq"], Path("out.npy"), signal.SIGTERM)
-    assert ended.returncode == 143
-    assert ended.stderr.count(b"\n") <= 1

@@ -1,18 +1,13 @@
 """The ``latq`` command: verbs loaded on demand, errors as one line, exit codes."""
 
-import contextlib
 import importlib
-import json
-import os
-import signal
 import sys
 from errno import ENOSPC
-from types import FrameType
-from typing import NoReturn
 
 import click
 
 from latq import __version__
+from latq.cli.failure import fail, forget_standard_output
 from latq.errors import LatqError
 
 VERBS = {
@@ -24,8 +19,6 @@ VERBS = {
     "compare": "measure a .latq file against its original",
     "limits": "what information theory allows at a rate",
 }
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 EXIT_PIPE = 141
 
 
@@ -55,19 +48,11 @@ def cli() -> None:
     """
 
 
-def main() -> NoReturn:
-    """Run the command line and exit with its code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    code = run(sys.argv[1:])
-    if code:
-        # All is closed and removed by now, and HDF5 would crash in its clean-up after a file that it could not finish.
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(0)
-
-
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; every failure is one line on standard error."""
+    """Run one command and return its exit code; every failure is one line on standard error.
+
+    KeyboardInterrupt and SystemExit, by which signals stop it, pass.
+    """
     as_json = "--json" in arguments
     try:
         # Not cli.main(): that would handle closed pipes and Ctrl-C in its own way.
@@ -77,44 +62,19 @@ def run(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", EXIT_INTERRUPTED, as_json, "Interrupted")
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} -h" if error.ctx else ""
-        return _fail(error.format_message().rstrip(".") + hint, 2, as_json)
+        return fail(error.format_message().rstrip(".") + hint, 2, as_json)
     except LatqError as error:
-        return _fail(str(error), error.exit_code, as_json, type(error).__name__)
+        return fail(str(error), error.exit_code, as_json, type(error).__name__)
     except BrokenPipeError:
-        _forget_standard_output()
+        forget_standard_output()
         return EXIT_PIPE
     except OSError as error:
         place = f"{error.filename}: " if error.filename else "standard output: " if error.errno == ENOSPC else ""
-        return _fail(f"{place}{error.strerror or error}", 1, as_json, "OSError")
+        return fail(f"{place}{error.strerror or error}", 1, as_json, "OSError")
     except ImportError as error:
         # A setting that this installation cannot serve, such as LATQ_KERNELS=native without native kernels.
-        return _fail(str(error), 1, as_json, "ImportError")
+        return fail(str(error), 1, as_json, "ImportError")
     except MemoryError:
-        return _fail("out of memory; choose fewer columns or tensors", 1, as_json, "MemoryError")
-
-
-def _fail(message: str, code: int, as_json: bool, kind: str = "UsageError") -> int:
-    """One line on standard error; the same as an object on standard output for ``--json``."""
-    line = " ".join(message.split())
-    print(f"latq: error: {line}", file=sys.stderr)
-    if as_json:
-        try:
-            print(json.dumps({"ok": False, "error": {"code": code, "class": kind, "message": line}}), flush=True)
-        except OSError:
-            _forget_standard_output()
-    return code
-
-
-def _forget_standard_output() -> None:
-    """Nobody reads it, or it is full: keep Python from complaining again when it flushes at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind on SIGTERM, so that temporary files are removed."""
-    raise SystemExit(EXIT_TERMINATED)
+        return fail("out of memory; choose fewer columns or tensors", 1, as_json, "MemoryError")

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from latq.errors import InputError
@@ -25,13 +25,16 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool, inputs: Sequence
             yield Path(path)
         return
     _check(target, str(path), force, inputs)
-    temporary = _reserve(target, str(path))
+    # Named before it is made: a signal may come as soon as it is there.
+    temporary = target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
+        _reserve(temporary, str(path))
         with _explained(path):
             yield temporary
             _commit(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # Renamed already, or never made.
+            temporary.unlink()
 
 
 def _check(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None:
@@ -47,23 +50,33 @@ def _check(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None
         raise InputError(f"{shown}: exists; use -f to overwrite")
 
 
-def _reserve(target: Path, shown: str) -> Path:
+def _reserve(temporary: Path, shown: str) -> None:
     """Create the temporary file; being the first write to the directory, this also tells whether it may be written."""
-    temporary = target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         # Exclusive, so that neither another writer's file nor a planted link is ever opened.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise InputError(f"cannot write {shown}: {error.strerror}; check the directory") from error
-    return temporary
 
 
 def _commit(temporary: Path, target: Path) -> None:
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
+    _write_out(temporary)
     if os.path.exists(target):
         os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
     os.replace(temporary, target)
+
+
+def _write_out(path: Path) -> None:
+    """Bring what was written to the disk. A thread waits for that, because no signal ends the wait: it takes long for a
+    large file, and Ctrl-C must not."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    waiting = ThreadPoolExecutor(1)
+    with open(path, "rb") as file:
+        try:
+            waiting.submit(os.fsync, file.fileno()).result()
+        finally:
+            waiting.shutdown(wait=False)
 
 
 @contextmanager

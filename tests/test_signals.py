@@ -1,0 +1,113 @@
+"""Ctrl-C and SIGTERM through the real command: it stops at once, in one line, and leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import latq
+
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+both = pytest.mark.parametrize("number", CODES)
+
+
+def stopped(arguments: Sequence[str], number: signal.Signals, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a command says that gets a signal as soon as it has made a file of any name in the working directory."""
+    before = set(os.listdir())
+    command = [sys.executable, "-m", "latq", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    ) as process:
+        deadline = time.monotonic() + 60
+        while set(os.listdir()) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert process.poll() is None, "it ended before the signal came"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == CODES[number]
+    assert err == f"latq: error: {WORDS[number]}\n"
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a matrix that keeps any command busy for a while, plain and compressed."""
+    folder = tmp_path_factory.mktemp("large")
+    narrow = np.random.default_rng(0).standard_normal((2048, 64)).astype(np.float32)
+    np.save(folder / "a.npy", np.tile(narrow, (1, 64)))
+    latq.save(folder / "a.latq", np.tile(narrow, (1, 64)))
+    return folder
+
+
+COMMANDS = {
+    "encode": "encode {0}/a.npy -o out.latq --bits 8",
+    "encode fixed": "encode {0}/a.npy -o out.latq --coding fixed",
+    "decode to npy": "decode {0}/a.latq -o out.npy",
+    "decode to h5": "decode {0}/a.latq -o out.h5",
+    "decode to safetensors": "decode {0}/a.latq -o out.safetensors",
+    "product": "product {0}/a.latq {0}/a.latq -o out.npy",
+    "product to h5": "product {0}/a.latq {0}/a.npy -o out.h5",
+    "compare": "compare {0}/a.npy {0}/a.latq --plot out.png",
+}
+
+
+@both
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_nothing_is_left(large: Path, command: str, threads: int, number: signal.Signals) -> None:
+    arguments = [*command.format(large).split(), "-f", "-j", str(threads)]
+    output = Path(next(word for word in arguments if word.startswith("out.")))
+    output.write_bytes(b"precious")
+    assert stopped(arguments, number).stdout == ""
+    assert os.listdir() == [str(output)]
+    assert output.read_bytes() == b"precious"
+
+
+@both
+def test_json(large: Path, number: signal.Signals) -> None:
+    found = json.loads(stopped(["encode", f"{large}/a.npy", "-o", "out.latq", "--json"], number).stdout)
+    assert found["ok"] is False
+    assert found["error"]["code"] == CODES[number]
+    assert found["error"]["message"] == WORDS[number]
+
+
+def slow_module(name: str, code: str) -> dict[str, Any]:
+    """An environment where a module that the command imports runs ``code`` in place of its own."""
+    folder = Path("modules").absolute()
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(f"import time\nfrom pathlib import Path\n{code}\n")
+    return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@both
+@pytest.mark.parametrize("module", ["click", "numpy", "msgspec"])
+def test_while_modules_are_imported(module: str, number: signal.Signals) -> None:
+    environment = slow_module(module, "Path('begun').touch()\ntime.sleep(60)")
+    stopped(["info", "a.latq"], number, **environment)
+
+
+SWALLOWED = """
+class Swallows:
+    def __del__(self):
+        Path("begun").touch()
+        time.sleep(60)
+
+Swallows()
+time.sleep(60)
+"""
+
+
+@both
+def test_what_a_library_swallows_stops_all_the_same(number: signal.Signals) -> None:
+    stopped(["info", "a.latq"], number, **slow_module("numpy", SWALLOWED))

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,21 +21,28 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 both = pytest.mark.parametrize("number", CODES)
 
 
-def stopped(arguments: Sequence[str], number: signal.Signals, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What a command says that gets a signal as soon as it has made a file of any name in the working directory."""
+def stopped(
+    arguments: Sequence[str], number: signal.Signals, *, begun: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What a command says that gets a signal as soon as there is a file ``begun``, or one of any name.
+
+    It may be done before the signal comes, and then it succeeds.
+    """
     before = set(os.listdir())
     command = [sys.executable, "-m", "latq", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     ) as process:
         deadline = time.monotonic() + 60
-        while set(os.listdir()) == before and process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:
+            if begun.exists() if begun else set(os.listdir()) != before:
+                break
             time.sleep(0.002)
-        assert process.poll() is None, "it ended before the signal came"
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == CODES[number]
-    assert err == f"latq: error: {WORDS[number]}\n"
+    if process.returncode:
+        assert process.returncode == CODES[number]
+        assert err == f"latq: error: {WORDS[number]}\n"
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
@@ -62,27 +68,7 @@ COMMANDS = {
 }
 
 
-@both
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_nothing_is_left(large: Path, command: str, threads: int, number: signal.Signals) -> None:
-    arguments = [*command.format(large).split(), "-f", "-j", str(threads)]
-    output = Path(next(word for word in arguments if word.startswith("out.")))
-    output.write_bytes(b"precious")
-    assert stopped(arguments, number).stdout == ""
-    assert os.listdir() == [str(output)]
-    assert output.read_bytes() == b"precious"
-
-
-@both
-def test_json(large: Path, number: signal.Signals) -> None:
-    found = json.loads(stopped(["encode", f"{large}/a.npy", "-o", "out.latq", "--json"], number).stdout)
-    assert found["ok"] is False
-    assert found["error"]["code"] == CODES[number]
-    assert found["error"]["message"] == WORDS[number]
-
-
-def slow_module(name: str, code: str) -> dict[str, Any]:
+def slow_module(name: str, code: str) -> dict[str, str]:
     """An environment where a module that the command imports runs ``code`` in place of its own."""
     folder = Path("modules").absolute()
     folder.mkdir()
@@ -90,11 +76,65 @@ def slow_module(name: str, code: str) -> dict[str, Any]:
     return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def command_line(command: str, folder: Path, threads: int) -> tuple[list[str], Path]:
+    """Arguments of one of the commands, and the output that is there before it."""
+    arguments = [*command.format(folder).split(), "-f", "-j", str(threads)]
+    output = Path(next(word for word in arguments if word.startswith("out.")))
+    output.write_bytes(b"precious")
+    return arguments, output
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_nothing_is_left(large: Path, command: str, threads: int) -> None:
+    arguments, output = command_line(command, large, threads)
+    done = stopped(arguments, signal.SIGINT)
+    assert os.listdir() == [str(output)]
+    if done.returncode:
+        assert done.stdout == ""
+        assert output.read_bytes() == b"precious"
+
+
+WAITS = """
+import sys
+
+def wait(event, arguments):
+    if event == "os.rename" and ".latq." in str(arguments[0]):
+        Path(__file__).with_name("begun").touch()
+        time.sleep(60)
+
+sys.addaudithook(wait)
+"""
+
+
+@both
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_nothing_is_left_when_all_but_done(large: Path, command: str, number: signal.Signals) -> None:
+    arguments, output = command_line(command, large, 2)
+    environment = slow_module("sitecustomize", WAITS)
+    done = stopped(arguments, number, begun=Path("modules/begun"), **environment)
+    assert done.returncode == CODES[number]
+    assert sorted(os.listdir()) == ["modules", str(output)]
+    assert output.read_bytes() == b"precious"
+
+
+@both
+def test_json(large: Path, number: signal.Signals) -> None:
+    environment = slow_module("sitecustomize", WAITS)
+    done = stopped(
+        ["encode", f"{large}/a.npy", "-o", "out.latq", "--json"], number, begun=Path("modules/begun"), **environment
+    )
+    found = json.loads(done.stdout)
+    assert found["ok"] is False
+    assert found["error"]["code"] == CODES[number]
+    assert found["error"]["message"] == WORDS[number]
+
+
 @both
 @pytest.mark.parametrize("module", ["click", "numpy", "msgspec"])
 def test_while_modules_are_imported(module: str, number: signal.Signals) -> None:
     environment = slow_module(module, "Path('begun').touch()\ntime.sleep(60)")
-    stopped(["info", "a.latq"], number, **environment)
+    assert stopped(["info", "a.latq"], number, **environment).returncode == CODES[number]
 
 
 SWALLOWED = """
@@ -110,4 +150,5 @@ time.sleep(60)
 
 @both
 def test_what_a_library_swallows_stops_all_the_same(number: signal.Signals) -> None:
-    stopped(["info", "a.latq"], number, **slow_module("numpy", SWALLOWED))
+    done = stopped(["info", "a.latq"], number, **slow_module("numpy", SWALLOWED))
+    assert done.returncode == CODES[number]

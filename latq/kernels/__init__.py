@@ -21,6 +21,7 @@ from latq.kernels.reference import (
     to_digits,
 )
 from latq.kernels.search import quantize
+from latq.kernels.vectors import finite
 
 __all__ = [
     "BLOCK",
@@ -40,6 +41,7 @@ __all__ = [
     "decode_points",
     "divided",
     "encode_points",
+    "finite",
     "from_digits",
     "fwht",
     "join_digits",
@@ -54,7 +56,7 @@ __all__ = [
     "representative",
     "restored",
     "rotate",
-    "row_dots",
+    "row_moments",
     "row_squares",
     "row_sums",
     "scaled_codewords",
@@ -64,6 +66,7 @@ __all__ = [
     "tree_sum",
     "unpack_bits",
     "unrotate",
+    "widened",
 ]
 
 
@@ -103,7 +106,7 @@ if _wants_native():
         rans_encode_symbols,
         restored,
         rotate,
-        row_dots,
+        row_moments,
         row_squares,
         row_sums,
         scaled_codewords,
@@ -111,6 +114,7 @@ if _wants_native():
         tree_sum,
         unpack_bits,
         unrotate,
+        widened,
     )
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
@@ -129,6 +133,15 @@ else:
         unpack_bits,
         unrotate,
     )
-    from latq.kernels.vectors import copy_transposed, divided, peak, restored, row_dots, row_squares, row_sums
+    from latq.kernels.vectors import (
+        copy_transposed,
+        divided,
+        peak,
+        restored,
+        row_moments,
+        row_squares,
+        row_sums,
+        widened,
+    )
 
     IMPLEMENTATION = "reference"

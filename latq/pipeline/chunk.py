@@ -10,7 +10,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -197,23 +196,11 @@ def reconstruct(chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any]) -
     """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded to ``dtype``: by way of
     float32 unless that is float64, ties to even, clamped to finite numbers."""
     turned = unrotate(chunk.padded, codec.rotation, codec.seed)
-    if dtype == np.float64:
-        wide = turned.astype(np.float64) * chunk.scales[:, None] + chunk.means[:, None]
-        with np.errstate(over="ignore"):  # A damaged exponent overflows to infinity, which is clamped.
-            return _clamped(np.ldexp(wide, chunk.exponent), dtype)
-    narrow = kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent)
-    return narrow if dtype == np.float32 else _clamped(narrow.astype(np.float64), dtype)
+    return kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent, dtype)
 
 
 def _little(dtype: str) -> np.dtype[np.floating]:
     return np.dtype(dtype).newbyteorder("<")
-
-
-def to_dtype(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
-    """Round to ``dtype``: by way of float32 unless it is float64, ties to even, clamped to finite numbers."""
-    if dtype not in (np.float64, np.float32):
-        x = _clamped(x, np.dtype(np.float32)).astype(np.float64)
-    return _clamped(x, dtype)
 
 
 def narrowed(x: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -222,9 +209,4 @@ def narrowed(x: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         return x
     wide = x.astype(np.float64)
     with np.errstate(over="ignore"):
-        return np.where(np.isfinite(wide), to_dtype(wide, dtype), wide.astype(dtype))
-
-
-def _clamped(x: F64, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
-    largest = np.float64(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
-    return np.clip(x, -largest, largest).astype(dtype)
+        return np.where(np.isfinite(wide), kernels.finite(wide, dtype), wide.astype(dtype))

@@ -36,6 +36,19 @@ struct Rows {
                     float* out);
 };
 
+constexpr size_t scratch_size(size_t n) { return n / 2 + 8; }
+
+struct Float16 {
+    uint16_t bits;
+};
+struct BFloat16 {
+    uint16_t bits;
+};
+
+template <class T>
+using Restored = void(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
+                      T* out);
+
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
 // each block.
 struct Kernels {
@@ -89,13 +102,17 @@ struct Kernels {
     void (*codewords)(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
                       const int32_t* offset, float* out);
 
-    // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent, ``scratch`` holds n numbers.
+    // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent or 2^exponent, ``scratch`` holds
+    // scratch_size(n) numbers for each sum.
     Rows<float> rows32;
     Rows<double> rows64;
-    void (*row_dots)(const float* u, const float* v, size_t rows, size_t stride, size_t n, double* sums,
-                     double* scratch);
-    void (*restored)(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
-                     float* out);
+    void (*row_moments)(const float* u, const float* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
+    Restored<float>* restored32;
+    Restored<double>* restored64;
+    Restored<Float16>* restored_float16;
+    Restored<BFloat16>* restored_bfloat16;
+    void (*widen_float16)(const Float16* x, size_t count, float* out);
+    void (*widen_bfloat16)(const BFloat16* x, size_t count, float* out);
 
     // to[column][row] = from[row][column]; strides in entries.
     Transpose<uint8_t>* transpose8;

@@ -263,7 +263,7 @@ class TestVectors:
         rows=st.integers(1, 5),
         n=st.one_of(st.integers(1, 70), st.sampled_from([1023, 1024, 1025, 5000])),
         kept=st.floats(0.1, 1),
-        dtype=st.sampled_from(["float32", "float64", "float16"]),
+        dtype=st.sampled_from(["float32", "float64", "float16", "bfloat16", "float8_e5m2", ">f4"]),
         exponent=st.sampled_from([0, 3, -7, 140, -140, 1001]),
         seed=st.integers(0, 99),
     )
@@ -275,12 +275,29 @@ class TestVectors:
         assert same(compiled.row_sums(x, exponent), vectors.row_sums(x, exponent))
         assert same(compiled.row_squares(x, exponent, means), vectors.row_squares(x, exponent, means))
         u, v = numbers(seed + 3, rows, n), numbers(seed + 4, rows, max(1, int(kept * n)))
-        assert same(compiled.row_dots(u, v), vectors.row_dots(u, v))
+        assert same(compiled.row_moments(u, v), vectors.row_moments(u, v))
         assert same(compiled.tree_sum(x.astype(np.float64)), reference.tree_sum(x.astype(np.float64)))
         with np.errstate(over="ignore"):
             assert same(compiled.divided(x, exponent, means, inverses), vectors.divided(x, exponent, means, inverses))
-            args = inverses, means.astype(np.float64), exponent
-            assert same(compiled.restored(u, *args), vectors.restored(u, *args))
+            for kind in ("float64", "float32", "float16", "bfloat16", ">f4", "float8_e5m2"):
+                args = inverses, means.astype(np.float64), exponent, np.dtype(kind)
+                assert same(compiled.restored(u, *args), vectors.restored(u, *args))
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_every_number_of_16_bits(self, dtype: str) -> None:
+        """Widened to itself; narrowed from itself, from every tie beside it and from both sides of the tie."""
+        x = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+        assert same(compiled.widened(x), vectors.widened(x))
+        values = vectors.widened(x)
+        values = np.unique(values[np.isfinite(values)])
+        ties = np.add(values[1:], values[:-1], dtype=np.float64) / 2
+        extremes = np.float32([np.inf, np.nan, 3.4e38, 65519.9, 65520.0, 1e-45])
+        beside = np.nextafter(ties.astype(np.float32), np.float32([[np.inf], [-np.inf]]))
+        y = np.concatenate([values, ties.astype(np.float32), beside.reshape(-1), extremes])
+        one, zero = np.ones(1), np.zeros(1)
+        for sign in (np.float32(1), np.float32(-1)):
+            args = sign * y[None], one, zero, 0, np.dtype(dtype)
+            assert same(compiled.restored(*args), vectors.restored(*args))
 
     @given(
         rows=st.one_of(st.integers(1, 40), st.integers(1, 300)),

@@ -21,6 +21,7 @@ from latq.kernels.reference import (
     to_digits,
 )
 from latq.kernels.search import PRICES, NestedCode, estimated_errors, gauge
+from latq.kernels.vectors import finite
 
 __all__ = [
     "BLOCK",
@@ -45,6 +46,7 @@ __all__ = [
     "divided",
     "encode_points",
     "estimated_errors",
+    "finite",
     "from_digits",
     "fwht",
     "gauge",
@@ -61,7 +63,7 @@ __all__ = [
     "representative",
     "restored",
     "rotate",
-    "row_dots",
+    "row_moments",
     "row_squares",
     "row_sums",
     "scaled_codewords",
@@ -71,6 +73,7 @@ __all__ = [
     "tree_sum",
     "unpack_bits",
     "unrotate",
+    "widened",
 ]
 
 
@@ -114,7 +117,7 @@ if _wants_native():
         rans_encode_symbols,
         restored,
         rotate,
-        row_dots,
+        row_moments,
         row_squares,
         row_sums,
         scaled_codewords,
@@ -122,6 +125,7 @@ if _wants_native():
         tree_sum,
         unpack_bits,
         unrotate,
+        widened,
     )
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
@@ -142,6 +146,15 @@ else:
         unrotate,
     )
     from latq.kernels.search import choose_scales, guess_scales, quantize
-    from latq.kernels.vectors import copy_transposed, divided, peak, restored, row_dots, row_squares, row_sums
+    from latq.kernels.vectors import (
+        copy_transposed,
+        divided,
+        peak,
+        restored,
+        row_moments,
+        row_squares,
+        row_sums,
+        widened,
+    )
 
     IMPLEMENTATION = "reference"

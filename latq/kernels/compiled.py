@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -274,6 +275,8 @@ def _infos(tables: RansTables) -> U32:
 
 # 2^e is a number for |e| up to this; multiplying by it is then what ldexp does.
 _MAX_EXPONENT = 1000
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_NARROW = (np.dtype(np.float16), BFLOAT16)
 
 
 def tree_sum(x: F64) -> F64:
@@ -283,14 +286,14 @@ def tree_sum(x: F64) -> F64:
 
 
 def peak(x: Floats) -> float:
-    return _core.peak(_floats(x).reshape(1, -1))
+    return _core.peak(widened(x).reshape(1, -1))
 
 
 def row_sums(x: Floats, exponent: int) -> F64:
     if abs(exponent) > _MAX_EXPONENT:
         return vectors.row_sums(x, exponent)
     sums = np.empty(len(x), np.float64)
-    _core.row_sums(_floats(x), 2.0**-exponent, sums)
+    _core.row_sums(widened(x), 2.0**-exponent, sums)
     return sums
 
 
@@ -298,7 +301,7 @@ def row_squares(x: Floats, exponent: int, means: F32) -> F64:
     if abs(exponent) > _MAX_EXPONENT:
         return vectors.row_squares(x, exponent, means)
     sums = np.empty(len(x), np.float64)
-    _core.row_squares(_floats(x), 2.0**-exponent, means, sums)
+    _core.row_squares(widened(x), 2.0**-exponent, means, sums)
     return sums
 
 
@@ -306,21 +309,36 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
     if abs(exponent) > _MAX_EXPONENT:
         return vectors.divided(x, exponent, means, inverses)
     out = np.empty(x.shape, np.float32)
-    _core.divided(_floats(x), 2.0**-exponent, means, inverses, out)
+    _core.divided(widened(x), 2.0**-exponent, means, inverses, out)
     return out
 
 
-def row_dots(u: F32, v: F32) -> F64:
-    sums = np.empty(len(v), np.float64)
-    _core.row_dots(np.ascontiguousarray(u), np.ascontiguousarray(v), sums)
+def row_moments(u: F32, v: F32) -> F64:
+    sums = np.empty((len(v), 3), np.float64)
+    _core.row_moments(np.ascontiguousarray(u), np.ascontiguousarray(v), sums)
     return sums
 
 
-def restored(x: F32, scales: F64, means: F64, exponent: int) -> F32:
-    if abs(exponent) > _MAX_EXPONENT:
-        return vectors.restored(x, scales, means, exponent)
+def restored(x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if abs(exponent) > _MAX_EXPONENT or dtype not in (np.float32, np.float64, *_NARROW):
+        return vectors.restored(x, scales, means, exponent, dtype)
+    out = np.empty(x.shape, dtype)
+    args = np.ascontiguousarray(x), scales, means, 2.0**exponent
+    if dtype == np.float16:
+        _core.restored_float16(*args, out.view(np.uint16))
+    elif dtype == BFLOAT16:
+        _core.restored_bfloat16(*args, out.view(np.uint16))
+    else:
+        _core.restored(*args, out)
+    return out
+
+
+def widened(x: Floats) -> F32 | F64:
+    if x.dtype not in _NARROW:
+        return vectors.widened(x)
     out = np.empty(x.shape, np.float32)
-    _core.restored(np.ascontiguousarray(x), scales, means, 2.0**exponent, out)
+    widen = _core.widen_float16 if x.dtype == np.float16 else _core.widen_bfloat16
+    widen(np.ascontiguousarray(x).view(np.uint16).reshape(-1), out.reshape(-1))
     return out
 
 
@@ -337,8 +355,3 @@ def _rows_apart(x: npt.NDArray[Any]) -> bool:
     """Whether entries of a row are neighbours, and rows follow each other by whole entries."""
     size = x.dtype.itemsize
     return x.size > 0 and x.strides[1] == size and x.strides[0] >= size * x.shape[1] and x.strides[0] % size == 0
-
-
-def _floats(x: Floats) -> F32 | F64:
-    """float64 as it is, all that fits float32 as that."""
-    return np.ascontiguousarray(x, np.float64) if x.dtype == np.float64 else np.ascontiguousarray(x, np.float32)

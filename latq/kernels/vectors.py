@@ -1,6 +1,7 @@
 """The definition of the kernels over whole vectors, the rows of a matrix: sums, division, restoring (spec section 4).
 
-Numbers of any float dtype enter; all arithmetic is in float64. An ``exponent`` multiplies them by 2^-exponent first.
+Numbers of any float dtype enter and leave; all arithmetic is in float64. An ``exponent`` multiplies what enters by
+2^-exponent first, and what leaves by 2^exponent last.
 """
 
 from typing import Any
@@ -11,7 +12,11 @@ import numpy.typing as npt
 from latq.kernels.reference import F32, F64, tree_sum
 
 Floats = npt.NDArray[np.floating] | npt.NDArray[np.generic]
-LARGEST = float(np.finfo(np.float32).max)
+
+
+def widened(x: Floats) -> F32 | F64:
+    """float64 as it is, all narrower numbers in float32, which holds them."""
+    return np.ascontiguousarray(x, np.float64) if x.dtype == np.float64 else np.ascontiguousarray(x, np.float32)
 
 
 def peak(x: Floats) -> float:
@@ -37,16 +42,30 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
     return (centred * inverses[:, None]).astype(np.float32)
 
 
-def row_dots(u: F32, v: F32) -> F64:
-    """Inner product (rows,) of each row of ``v`` with as many first entries of that of ``u``."""
-    return tree_sum(u[:, : v.shape[1]].astype(np.float64) * v.astype(np.float64))
+def row_moments(u: F32, v: F32) -> F64:
+    """Sums (rows, 3) of u * u, u * v and v * v of each row, where ``v`` has as many entries as ``u`` or fewer."""
+    a, b = u.astype(np.float64), v.astype(np.float64)
+    return np.stack([tree_sum(a * a), tree_sum(a[:, : b.shape[1]] * b), tree_sum(b * b)], axis=1)
 
 
-def restored(x: F32, scales: F64, means: F64, exponent: int) -> F32:
-    """Rows times their scale, plus their mean, times 2^exponent, clamped and rounded."""
-    with np.errstate(over="ignore"):  # Infinity is clamped.
-        wide = np.ldexp(x.astype(np.float64) * scales[:, None] + means[:, None], exponent)
-    return np.clip(wide, -LARGEST, LARGEST).astype(np.float32)
+def restored(x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Rows times their scale, plus their mean, times 2^exponent, as :func:`finite` numbers of ``dtype``."""
+    with np.errstate(over="ignore"):  # Infinity is limited.
+        return finite(np.ldexp(x.astype(np.float64) * scales[:, None] + means[:, None], exponent), dtype)
+
+
+def finite(x: F64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Round to finite numbers of ``dtype``: by way of float32 unless it is float64, ties to even."""
+    if dtype not in (np.float64, np.float32):
+        x = _limited(x, np.dtype(np.float32)).astype(np.float64)
+    return _limited(x, dtype)
+
+
+def _limited(x: F64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    import ml_dtypes  # Here, because opening and describing a file does without.
+
+    largest = np.float64(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+    return np.clip(x, -largest, largest).astype(dtype)
 
 
 def copy_transposed(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:

@@ -27,7 +27,6 @@ from latq.pipeline.metadata import (
     ScalarEntropyCodec,
     side_bytes,
 )
-from latq.pipeline.rounding import clamped
 from latq.transforms.rotation import rotate, unrotate
 from latq.transforms.scaling import Normalized, fit, normalize
 from latq.transforms.sizes import SizeClasses
@@ -193,12 +192,7 @@ def reconstruct(chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any]) -
     """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded to ``dtype``: by way of
     float32 unless that is float64, ties to even, clamped to finite numbers."""
     turned = unrotate(chunk.padded, codec.rotation, codec.seed)
-    if dtype == np.float64:
-        wide = turned.astype(np.float64) * chunk.scales[:, None] + chunk.means[:, None]
-        with np.errstate(over="ignore"):  # A damaged exponent overflows to infinity, which is clamped.
-            return clamped(np.ldexp(wide, chunk.exponent), dtype)
-    narrow = kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent)
-    return narrow if dtype == np.float32 else clamped(narrow.astype(np.float64), dtype)
+    return kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent, dtype)
 
 
 def _little(dtype: str) -> np.dtype[np.floating]:

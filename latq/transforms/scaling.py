@@ -56,6 +56,7 @@ def normalize(x: npt.NDArray[np.generic], centre: bool, classes: SizeClasses | N
 
     The divisor is the root mean square of the vector without ``classes``, else the norm of its class.
     """
+    x = kernels.widened(x)
     exponent = int(np.frexp(kernels.peak(x))[1]) - HEADROOM
     means = np.zeros(len(x), np.float32)
     if centre:
@@ -81,11 +82,8 @@ def fit(parts: Normalized, rotated: F32, integers: F32, classes: int, scale: npt
             return per_vector
         return np.array([_total(per_vector[parts.classes == c]) for c in range(classes)])
 
-    energy, xv, vv = (
-        summed(parts.divisors * parts.divisors * kernels.row_dots(rotated, rotated)),
-        summed(parts.divisors * kernels.row_dots(rotated, integers)),
-        summed(kernels.row_dots(integers, integers)),
-    )
+    xx, xv, vv = kernels.row_moments(rotated, integers).T
+    energy, xv, vv = summed(parts.divisors * parts.divisors * xx), summed(parts.divisors * xv), summed(vv)
     scales = np.maximum(np.divide(xv, vv, out=np.zeros_like(xv), where=vv > 0), 0.0).astype(scale)
     stored = scales.astype(np.float64)
     overlap = stored * xv

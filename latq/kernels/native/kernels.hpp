@@ -49,6 +49,19 @@ struct Rows {
                     float* out);
 };
 
+constexpr size_t scratch_size(size_t n) { return n / 2 + 8; }
+
+struct Float16 {
+    uint16_t bits;
+};
+struct BFloat16 {
+    uint16_t bits;
+};
+
+template <class T>
+using Restored = void(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
+                      T* out);
+
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
 // each block.
 struct Kernels {
@@ -112,13 +125,17 @@ struct Kernels {
     // reference.count_symbols, of symbols that are all below 256; adds to ``counts`` (256).
     void (*count_symbols)(const uint8_t* symbols, size_t count, int64_t* counts);
 
-    // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent, ``scratch`` holds n numbers.
+    // latq/kernels/vectors.py, for rows in float and in double; ``by`` is 2^-exponent or 2^exponent, ``scratch`` holds
+    // scratch_size(n) numbers for each sum.
     Rows<float> rows32;
     Rows<double> rows64;
-    void (*row_dots)(const float* u, const float* v, size_t rows, size_t stride, size_t n, double* sums,
-                     double* scratch);
-    void (*restored)(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
-                     float* out);
+    void (*row_moments)(const float* u, const float* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
+    Restored<float>* restored32;
+    Restored<double>* restored64;
+    Restored<Float16>* restored_float16;
+    Restored<BFloat16>* restored_bfloat16;
+    void (*widen_float16)(const Float16* x, size_t count, float* out);
+    void (*widen_bfloat16)(const BFloat16* x, size_t count, float* out);
 
     // to[column][row] = from[row][column]; strides in entries.
     Transpose<uint8_t>* transpose8;

@@ -339,7 +339,7 @@ template <class T>
 void row_sums(Array<const T, 2> x, double by, Array<double, 1> sums) {
     require(x.shape(1) >= 1 && sums.shape(0) == x.shape(0), "rows: shapes differ");
     nb::gil_scoped_release unlocked;
-    std::unique_ptr<double[]> scratch(new double[x.shape(1)]);
+    std::unique_ptr<double[]> scratch(new double[scratch_size(x.shape(1))]);
     rows_of<T>().sums(x.data(), x.shape(0), x.shape(1), by, sums.data(), scratch.get());
 }
 
@@ -348,7 +348,7 @@ void row_squares(Array<const T, 2> x, double by, Array<const float, 1> means, Ar
     const size_t rows = x.shape(0);
     require(x.shape(1) >= 1 && sums.shape(0) == rows && means.shape(0) == rows, "rows: shapes differ");
     nb::gil_scoped_release unlocked;
-    std::unique_ptr<double[]> scratch(new double[x.shape(1)]);
+    std::unique_ptr<double[]> scratch(new double[scratch_size(x.shape(1))]);
     rows_of<T>().squares(x.data(), rows, x.shape(1), by, means.data(), sums.data(), scratch.get());
 }
 
@@ -362,21 +362,31 @@ void divided(Array<const T, 2> x, double by, Array<const float, 1> means, Array<
     rows_of<T>().divided(x.data(), rows, x.shape(1), by, means.data(), inverses.data(), out.data());
 }
 
-void row_dots(Array<const float, 2> u, Array<const float, 2> v, Array<double, 1> sums) {
-    const size_t rows = v.shape(0), n = v.shape(1);
-    require(n >= 1 && u.shape(0) == rows && u.shape(1) >= n && sums.shape(0) == rows, "rows: shapes differ");
+void row_moments(Array<const float, 2> u, Array<const float, 2> v, Array<double, 2> sums) {
+    const size_t rows = u.shape(0), n = u.shape(1), k = v.shape(1);
+    require(n >= k && k >= 1 && v.shape(0) == rows, "rows: shapes differ");
+    require(sums.shape(0) == rows && sums.shape(1) == 3, "rows: shapes differ");
     nb::gil_scoped_release unlocked;
-    std::unique_ptr<double[]> scratch(new double[n]);
-    active->row_dots(u.data(), v.data(), rows, u.shape(1), n, sums.data(), scratch.get());
+    std::unique_ptr<double[]> scratch(new double[3 * scratch_size(n)]);
+    active->row_moments(u.data(), v.data(), rows, n, k, sums.data(), scratch.get());
 }
 
+// T is a float type, and Stored what an array of it is called: nanobind knows those of C++.
+template <class T, class Stored, auto KERNEL>
 void restored(Array<const float, 2> x, Array<const double, 1> scales, Array<const double, 1> means, double by,
-              Array<float, 2> out) {
+              Array<Stored, 2> out) {
     const size_t rows = x.shape(0), n = x.shape(1);
     require(scales.shape(0) == rows && means.shape(0) == rows, "rows: shapes differ");
     require(out.shape(0) == rows && out.shape(1) == n, "rows: shapes differ");
     nb::gil_scoped_release unlocked;
-    active->restored(x.data(), rows, n, scales.data(), means.data(), by, out.data());
+    (active->*KERNEL)(x.data(), rows, n, scales.data(), means.data(), by, (T*)out.data());
+}
+
+template <class T, auto KERNEL>
+void widen(Array<const uint16_t, 1> x, Array<float, 1> out) {
+    require(out.shape(0) == x.shape(0), "rows: shapes differ");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)((const T*)x.data(), x.shape(0), out.data());
 }
 
 // Entries of a row must be neighbours; rows may be apart.
@@ -460,8 +470,13 @@ NB_MODULE(_core, m) {
     add(m, "row_squares", &row_squares<double>);
     add(m, "divided", &divided<float>);
     add(m, "divided", &divided<double>);
-    add(m, "row_dots", &row_dots);
-    add(m, "restored", &restored);
+    add(m, "row_moments", &row_moments);
+    add(m, "restored", &restored<float, float, &Kernels::restored32>);
+    add(m, "restored", &restored<double, double, &Kernels::restored64>);
+    add(m, "restored_float16", &restored<Float16, uint16_t, &Kernels::restored_float16>);
+    add(m, "restored_bfloat16", &restored<BFloat16, uint16_t, &Kernels::restored_bfloat16>);
+    add(m, "widen_float16", &widen<Float16, &Kernels::widen_float16>);
+    add(m, "widen_bfloat16", &widen<BFloat16, &Kernels::widen_bfloat16>);
 
     add(m, "transpose", &transpose<uint8_t, &Kernels::transpose8>);
     add(m, "transpose", &transpose<uint16_t, &Kernels::transpose16>);

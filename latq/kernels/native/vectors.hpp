@@ -1,24 +1,12 @@
 // Sums over vectors, and their division and restoring (latq/kernels/vectors.py): rows in float or double, arithmetic in
-// double, sums by halving as in reference.tree_sum.
+// double.
 #pragma once
 
 #include <type_traits>
 
-#include "points.hpp"
-#include "simd.hpp"
+#include "sums.hpp"
 
 namespace latq::LATQ_TARGET {
-
-// Sum of value(0..n) by halving; ``s`` holds n / 2 rounded up to a power of two.
-template <class Value>
-LATQ_INLINE double sum_of(size_t n, double* s, Value value) {
-    if (n == 1) return value(0);
-    size_t half = 1;
-    while (2 * half < n) half *= 2;
-    for (size_t i = 0; i < n - half; ++i) s[i] = value(i) + value(i + half);
-    for (size_t i = n - half; i < half; ++i) s[i] = value(i);
-    return tree_sum(s, half);
-}
 
 // Bits of the largest magnitude: those of infinity and NaN are above all others.
 template <class T, class Bits>
@@ -44,20 +32,57 @@ inline T peak(const T* x, size_t count) {
 
 template <class T>
 inline void row_sums(const T* x, size_t rows, size_t n, double by, double* sums, double* scratch) {
-    for (size_t row = 0; row < rows; ++row, x += n)
-        sums[row] = sum_of(n, scratch, [=](size_t i) { return (double)x[i] * by; });
+    for (size_t row = 0; row < rows; ++row, x += n) {
+        const Entries<T> own{x, n, (rows - row) * n};
+        sums_of<1>(n, scratch, sums + row, [=](auto whole, size_t i, D* sum) { sum[0] = own.only(whole, own.at(whole, i) * by, i); });
+    }
 }
 
 template <class T>
 inline void row_squares(const T* x, size_t rows, size_t n, double by, const float* means, double* sums,
                         double* scratch) {
     for (size_t row = 0; row < rows; ++row, x += n) {
+        const Entries<T> own{x, n, (rows - row) * n};
         const double mean = means[row];
-        sums[row] = sum_of(n, scratch, [=](size_t i) {
-            const double d = (double)x[i] * by - mean;
-            return d * d;
+        sums_of<1>(n, scratch, sums + row, [=](auto whole, size_t i, D* sum) {
+            const D centred = own.at(whole, i) * by - mean;
+            sum[0] = own.only(whole, centred * centred, i);
         });
     }
+}
+
+// Of each row of u and k entries of v: the sums of u u, u v and v v.
+inline void row_moments(const float* u, const float* v, size_t rows, size_t n, size_t k, double* sums,
+                        double* scratch) {
+    for (size_t row = 0; row < rows; ++row, u += n, v += k, sums += 3) {
+        const Entries<float> first{u, n, (rows - row) * n}, second{v, k, (rows - row) * k};
+        sums_of<3>(n, scratch, sums, [=](auto whole, size_t i, D* sum) {
+            const D x = first.at(whole, i);
+            sum[0] = first.only(whole, x * x, i);
+            if (i + DOUBLES <= k) {
+                const D y = second.at(WHOLE, i);
+                sum[1] = x * y, sum[2] = y * y;
+            } else if (i < k) {
+                const D y = second.at(PARTIAL, i);
+                sum[1] = second.only(PARTIAL, x * y, i), sum[2] = second.only(PARTIAL, y * y, i);
+            } else sum[1] = sum[2] = -D{};
+        });
+    }
+}
+
+// Whole vectors of a row to ``out``; the last one overlaps the one before, or has lanes that are not used.
+template <class In, class To, class Out>
+LATQ_INLINE void map_row(const In* x, size_t n, To* to, Out out) {
+    if (n >= W) {
+        for (size_t i = 0; i + W <= n; i += W) out(to + i, load_doubles(x + i), load_doubles(x + i + DOUBLES));
+        if (n % W) out(to + n - W, load_doubles(x + n - W), load_doubles(x + n - DOUBLES));
+        return;
+    }
+    In from[W]{};
+    To part[W];
+    for (size_t i = 0; i < n; ++i) from[i] = x[i];
+    out(part, load_doubles(from), load_doubles(from + DOUBLES));
+    for (size_t i = 0; i < n; ++i) to[i] = part[i];
 }
 
 template <class T>
@@ -65,26 +90,20 @@ inline void divided(const T* x, size_t rows, size_t n, double by, const float* m
                     float* out) {
     for (size_t row = 0; row < rows; ++row, x += n, out += n) {
         const double mean = means[row], inverse = inverses[row];
-        for (size_t i = 0; i < n; ++i) out[i] = (float)(((double)x[i] * by - mean) * inverse);
+        map_row(x, n, out, [=](float* to, D low, D high) {
+            store(to, floats((low * by - mean) * inverse, (high * by - mean) * inverse));
+        });
     }
 }
 
-inline void row_dots(const float* u, const float* v, size_t rows, size_t stride, size_t n, double* sums,
-                     double* scratch) {
-    for (size_t row = 0; row < rows; ++row, u += stride, v += n)
-        sums[row] = sum_of(n, scratch, [=](size_t i) { return (double)u[i] * (double)v[i]; });
-}
-
+template <class To>
 inline void restored(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
-                     float* out) {
-    const double largest = 3.4028234663852886e38;
+                     To* out) {
     for (size_t row = 0; row < rows; ++row, x += n, out += n) {
         const double scale = scales[row], mean = means[row];
-        for (size_t i = 0; i < n; ++i) {
-            double value = ((double)x[i] * scale + mean) * by;
-            value = value > largest ? largest : value;
-            out[i] = (float)(value < -largest ? -largest : value);
-        }
+        map_row(x, n, out, [=](To* to, D low, D high) {
+            store_rounded(to, (low * scale + mean) * by, (high * scale + mean) * by);
+        });
     }
 }
 

@@ -177,6 +177,18 @@ def test_more_bits_give_less_error(run, run_json, bits):
     assert 2.0**-bits < relative(np.load("b.npy"), array) < 2.0 ** (0.7 - bits)
 
 
+def test_effort_spares_time_with_fixed_coding_only(run):
+    x = gaussian(256, 256)
+    save("a.npy", x)
+    for effort in ("fast", "default"):
+        run("encode", "a.npy", "-o", f"{effort}.latq", "--coding", "fixed", "--effort", effort)
+        run("decode", f"{effort}.latq", "-o", f"{effort}.npy")
+        run("encode", "a.npy", "-o", f"{effort}-entropy.latq", "--effort", effort)
+    assert Path("fast.latq").read_bytes() != Path("default.latq").read_bytes()
+    assert relative(np.load("default.npy"), x) < relative(np.load("fast.npy"), x) < 0.09
+    assert Path("fast-entropy.latq").read_bytes() == Path("default-entropy.latq").read_bytes()
+
+
 def test_rotation_and_seed(run):
     array = gaussian(512, 20)
     save("a.npy", array)

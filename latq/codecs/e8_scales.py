@@ -23,14 +23,14 @@ Effort = Literal["fast", "default"]
 _SAMPLE = 1 << 11
 # The price begins at this share of the mean error of a block and rises by this factor until the indices fit, then the
 # last step is halved so often; at each price the code lengths are fitted to the choice in so many rounds.
-_LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 256, 1.7, 4, 4
+_LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 128, 1.7, 4, 4
 # No scale is used at a price so many times the largest error.
 _HIGHEST = 100
 # Prices about the one found on the sample; while even the highest takes too many bits all rise, but so often at most.
-_PRICES = np.array([1 / 1.08, 1, 1.08])
+_PRICES = np.array([1 / 1.2, 1, 1.2])
 _RAISES = 16
 # Parts of a chunk between which the change-over from one price to the next may be.
-_PARTS = 64
+_PARTS = 16
 
 
 def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
@@ -78,7 +78,7 @@ def _tariff(errors: F32, count: int, budget: int) -> _Tariff | None:
     None if no price does. Lengths are carried on from price to price, so a scale that falls out of use stays out.
     """
     low, price = 0.0, _total(errors.min(axis=0)) / errors.shape[1] * _LOWEST
-    lengths = np.full(len(errors), np.log2(len(errors)))
+    lengths = _lengths(np.bincount(errors.argmin(axis=0), minlength=len(errors)))
     best: _Tariff | None = None
     halvings = 0
     while halvings < _HALVINGS and price < _HIGHEST * errors.max():

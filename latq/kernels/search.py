@@ -20,11 +20,11 @@ PRICES = 3
 ROUNDS = 8
 PUSH = np.float32(1 / 8)
 # Scales tried beside the smallest one that holds a block: the next on either side, and all within these factors.
-NARROWER, WIDER = 0.8, 1.5
-# Squared error over that of the step, and depth in the codebook from which on blocks have it: of nearest points on
-# average, codewords from so deep on; and what few searches get below.
+NARROWER, WIDER = 0.8, 1.6
+# Squared error, over that of the step, of blocks in the codebook, and how deep they lie in it: on average, and where it
+# can be hoped for.
 USUAL, DEPTH = np.float32(8 * 929 / 12960), np.float32(0.55)
-HOPE = np.float32(0.3)
+HOPED, HOPED_DEPTH = np.float32(0.3), np.float32(0.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,8 @@ def gauge(x: F32) -> F32:
 
 def estimated_errors(x: F32, code: NestedCode) -> F32:
     """About the squared error of each block (8, N) at every scale, (K, N), by how far it is beyond the codebook."""
-    return np.stack([_estimate(gauge(x), code, j, USUAL, DEPTH) for j in range(len(code.steps))])
+    size = gauge(x)
+    return np.stack([_estimate(size, code, j, USUAL, DEPTH) for j in range(len(code.steps))])
 
 
 def _estimate(size: F32, code: NestedCode, j: int, inside: np.float32, depth: np.float32) -> F32:
@@ -129,7 +130,7 @@ def _choose(x: F32, code: NestedCode, charges: F32) -> U8:
         offer(j, tried[found], errors[found])
         bounds[j, tried[~found]] = errors[~found]
         below = np.flatnonzero((first <= j) & (j < holding))
-        bounds[j, below] = _estimate(size[below], code, j, HOPE, np.float32(0))
+        bounds[j, below] = _estimate(size[below], code, j, HOPED, HOPED_DEPTH)
     wanted = np.any(bounds + charges[:, :, None] < best[:, None], axis=0)
     for j, (step, inverse) in enumerate(zip(code.steps, code.inverses, strict=True)):
         some = np.flatnonzero(wanted[j])

@@ -13,12 +13,68 @@ LATQ_INLINE uint64_t octets_at(const uint8_t* data, size_t size, size_t at) {
     return bits;
 }
 
+// Eight values of ``width`` bits between the bytes of a 64-bit word and its low end, by pairs, fours and eights.
+struct Octet {
+    uint64_t low[3];
+    int up[3], width;
+
+    explicit Octet(int width) : width(width) {
+        for (int step = 0; step < 3; ++step) {
+            const int apart = 8 << step, used = width << step;
+            low[step] = 0, up[step] = apart - used;
+            for (int i = 0; i < 64; i += 2 * apart) low[step] |= (((uint64_t)1 << used) - 1) << i;
+        }
+    }
+
+    LATQ_INLINE uint64_t together(uint64_t bytes) const {
+        for (int step = 0; step < 3; ++step)
+            bytes = (bytes & low[step]) | (bytes >> up[step] & low[step] << (width << step));
+        return bytes;
+    }
+
+    LATQ_INLINE uint64_t apart(uint64_t bits) const {
+        for (int step = 2; step >= 0; --step)
+            bits = (bits & low[step]) | (bits & low[step] << (width << step)) << up[step];
+        return bits;
+    }
+};
+
+template <class T>
+inline void pack_bits(const T* values, int width, size_t count, uint8_t* data) {
+    const uint64_t mask = ((uint64_t)1 << width) - 1;
+    const uint8_t* const end = data + (count * width + 7) / 8;
+    uint64_t held = 0;
+    size_t i = 0;
+    int bits = 0;
+    // Eight values fill ``width`` bytes. What a store writes beyond them the next one overwrites.
+    if constexpr (sizeof(T) == 1) {
+        const Octet octet(width);
+        for (; i + 8 <= count && end - data >= 8; i += 8, data += width) {
+            std::memcpy(&held, values + i, 8);
+            held = octet.together(held);
+            std::memcpy(data, &held, 8);
+        }
+    }
+    for (held = 0; i < count; ++i) {
+        held |= ((uint64_t)values[i] & mask) << bits;
+        for (bits += width; bits >= 8; bits -= 8, held >>= 8) *data++ = (uint8_t)held;
+    }
+    if (bits) *data = (uint8_t)held;
+}
+
 template <class T>
 inline void unpack_bits(const uint8_t* data, size_t size, int width, size_t count, T* values) {
     const uint32_t mask = (uint32_t)(((uint64_t)1 << width) - 1);
     size_t i = 0;
-    // Eight values fill ``width`` bytes, and 32-bit loads cover values of up to 25 bits.
-    if (width <= 25) {
+    if constexpr (sizeof(T) == 1) {
+        const Octet octet(width);
+        for (const uint8_t* at = data; i + 8 <= count && data + size - at >= 8; i += 8, at += width) {
+            uint64_t bits;
+            std::memcpy(&bits, at, 8);
+            bits = octet.apart(bits);
+            std::memcpy(values + i, &bits, 8);
+        }
+    } else if (width <= 25) {  // What 32-bit loads cover.
         constexpr size_t STEP = W < 8 ? 8 : W;
         U shift[STEP / W], offset[STEP / W];
         for (size_t j = 0; j < STEP; ++j) {
@@ -35,48 +91,32 @@ inline void unpack_bits(const uint8_t* data, size_t size, int width, size_t coun
         values[i] = (T)(octets_at(data, size, i * width / 8) >> (i * width % 8) & mask);
 }
 
-// Values of ``width`` bits in the containers of a 64-bit word brought together at its low end, pairs first.
-template <class T>
-LATQ_INLINE uint64_t gathered(uint64_t held, int width) {
-    const uint64_t mask = ((uint64_t)1 << width) - 1;
-    uint64_t keep = 0;
-    for (int i = 0; i < 64; i += 8 * sizeof(T)) keep |= mask << i;
-    held &= keep;
-    int apart = 8 * sizeof(T), used = width;
-    for (; apart < 64; apart *= 2, used *= 2) {
-        uint64_t even = 0;
-        for (int i = 0; i < 64; i += 2 * apart) even |= (((uint64_t)1 << used) - 1) << i;
-        held = (held & even) | (held >> (apart - used) & even << used);
-    }
-    return held;
-}
-
-template <class T>
-inline void pack_bits(const T* values, int width, size_t count, uint8_t* data) {
-    const uint64_t mask = ((uint64_t)1 << width) - 1;
-    const uint8_t* const end = data + (count * width + 7) / 8;
-    uint64_t held = 0;
-    size_t i = 0;
-    int bits = 0;
-    // Eight values fill ``width`` bytes. What a store writes beyond them the next one overwrites.
-    if constexpr (sizeof(T) == 1)
-        for (; i + 8 <= count && end - data >= 8; i += 8, data += width) {
-            std::memcpy(&held, values + i, 8);
-            held = gathered<T>(held, width);
-            std::memcpy(data, &held, 8);
-        }
-    for (held = 0; i < count; ++i) {
-        held |= ((uint64_t)values[i] & mask) << bits;
-        for (bits += width; bits >= 8; bits -= 8, held >>= 8) *data++ = (uint8_t)held;
-    }
-    if (bits) *data = (uint8_t)held;
-}
-
 // --- digits in a radix: words of some digits, the first least significant ---------------------------------------
+
+// The last four digits of every number below RADIX^4.
+template <uint32_t RADIX>
+struct Quads {
+    static constexpr uint32_t COUNT = RADIX * RADIX * RADIX * RADIX;
+    uint16_t digits[COUNT][4];
+    constexpr Quads() : digits{} {
+        for (uint32_t word = 0; word < COUNT; ++word)
+            for (uint32_t i = 0, rest = word; i < 4; ++i, rest /= RADIX) digits[word][i] = (uint16_t)(rest % RADIX);
+    }
+};
+template <uint32_t RADIX>
+inline constexpr Quads<RADIX> QUADS{};
 
 template <uint32_t RADIX>
 inline void split_words(const uint32_t* words, size_t per_word, size_t count, uint16_t* digits) {
-    for (size_t begin = 0; begin < count; begin += per_word) {
+    constexpr uint32_t COUNT = Quads<RADIX>::COUNT;
+    size_t begin = 0;
+    // Four at a time: what is too much of the last ones is overwritten.
+    for (; begin + per_word + 4 <= count; begin += per_word) {
+        uint32_t rest = *words++;
+        for (size_t i = 0; i < per_word; i += 4, rest /= COUNT)
+            std::memcpy(digits + begin + i, QUADS<RADIX>.digits[rest % COUNT], 8);
+    }
+    for (; begin < count; begin += per_word) {
         const size_t n = count - begin < per_word ? count - begin : per_word;
         uint32_t rest = *words++;
         for (size_t i = 0; i < n; ++i, rest /= RADIX)

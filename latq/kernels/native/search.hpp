@@ -11,7 +11,8 @@
 namespace latq::LATQ_TARGET {
 
 constexpr int ROUNDS = 8;
-constexpr float PUSH = 1.0f / 8, USUAL = (float)(8 * 929.0 / 12960), DEPTH = 0.55f, HOPE = 0.3f;
+constexpr float PUSH = 1.0f / 8, USUAL = (float)(8 * 929.0 / 12960), DEPTH = 0.55f;
+constexpr float HOPED = 0.3f, HOPED_DEPTH = 0.2f;
 
 LATQ_INLINE F least_of(F a, F b) { return a < b ? a : b; }
 LATQ_INLINE F most_of(F a, F b) { return a > b ? a : b; }
@@ -38,9 +39,13 @@ LATQ_INLINE void load_blocks_at(const float* x, const uint32_t* block, F v[8]) {
     load_blocks(rows, v);
 }
 
+// search._shrunk, in place.
 LATQ_INLINE void shrink(F y[8], int32_t q) {
+    // The gauge is at most sqrt(2) times the norm.
+    F squares[8];
+    for (int i = 0; i < 8; ++i) squares[i] = y[i] * y[i];
+    if (!lanes_of(~(I)(sum8(squares) < 1.99f * (float)q * (float)q))) [[likely]] return;
     const F size = gauge(y), limit = all<F>((float)(2 * q));
-    if (!lanes_of(size > limit)) [[likely]] return;
     const F by = least_of(all<F>(1.0f), limit / most_of(size, all<F>(1.0f)));
     for (int i = 0; i < 8; ++i) y[i] *= by;
 }
@@ -226,7 +231,7 @@ LATQ_INLINE void choose_nearest(const float* x, size_t place, uint32_t valid, si
     load_blocks_at(x, s.order + place, v);
     const F size = gauge(v);
     const size_t from = (size_t)code.first[holding], to = (size_t)code.final[holding];
-    for (size_t j = from; j < holding; ++j) bounds[j - from] = estimate(size, code, j, HOPE, 0.0f);
+    for (size_t j = from; j < holding; ++j) bounds[j - from] = estimate(size, code, j, HOPED, HOPED_DEPTH);
     for (size_t j = holding; j <= to; ++j) {
         F y[8], target[8];
         for (int i = 0; i < 8; ++i) target[i] = y[i] = v[i] * code.inverses[j];

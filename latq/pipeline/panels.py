@@ -5,6 +5,7 @@ matrix whose panels all fit in memory is read once, however often it is gone thr
 """
 
 from collections.abc import Callable, Iterator
+from threading import local
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,10 +33,11 @@ class Panels:
         self.tiling = Tiling.choose(view.n, view.m)
         self._threads = threads
         self._kept: dict[int, Array] = {}
+        self._own = local()
         self._keeps = view.n * view.m * np.dtype(view.array.dtype).itemsize <= KEPT_BYTES
 
     def map(self, work: Callable[[int, Tile, Array], R]) -> Iterator[R]:
-        """``work(chunk, tile, vectors)`` of every chunk in order; vectors are rows, not to be changed."""
+        """``work(chunk, tile, vectors)`` of every chunk in order; vectors are rows, not to be changed or kept."""
 
         def of_panel(chunks: range) -> Iterator[R]:
             tiles = [self.tiling.tile(chunk) for chunk in chunks]
@@ -48,10 +50,18 @@ class Panels:
     def _panel(self, chunks: range, tiles: list[Tile]) -> Array:
         if chunks[0] in self._kept:
             return self._kept[chunks[0]]
-        panel = self.view.read(tiles[0].v0, tiles[-1].v1, tiles[0].e0, tiles[0].e1)
-        if self._keeps:
-            self._kept[chunks[0]] = panel
-        return panel
+        place = tiles[0].v0, tiles[-1].v1, tiles[0].e0, tiles[0].e1
+        if not self._keeps:
+            return self.view.read(*place, self._scratch(sum(tile.entries for tile in tiles)))
+        self._kept[chunks[0]] = self.view.read(*place)
+        return self._kept[chunks[0]]
+
+    def _scratch(self, entries: int) -> Array:
+        """The same memory for every panel of a thread: that of a new array must first be cleared by the system."""
+        scratch: Array = getattr(self._own, "scratch", np.empty(0))
+        if scratch.size < entries:
+            scratch = self._own.scratch = np.empty(entries, np.dtype(self.view.array.dtype).newbyteorder("="))
+        return scratch
 
     def _chunks_of_panels(self) -> Iterator[range]:
         tiling = self.tiling

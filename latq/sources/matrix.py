@@ -63,10 +63,10 @@ class MatrixView:
         self.n = shape[self._axis]
         self.m = prod(self._others)
 
-    def read(self, v0: int, v1: int, e0: int, e1: int) -> Array:
+    def read(self, v0: int, v1: int, e0: int, e1: int, scratch: Array | None = None) -> Array:
         """Entries [e0, e1) of the vectors [v0, v1): a C-order array of native byte order, a row per vector.
 
-        It may be a view of the array, not to be changed.
+        It may be a view of the array, not to be changed, or of ``scratch``: as many entries or more of that dtype.
         """
         self._check(v0, v1, e0, e1)
         release_pages()
@@ -75,7 +75,9 @@ class MatrixView:
             whole = np.moveaxis(self.array[pieces[0][1]].reshape(self._spread(pieces[0][2])), self._axis, -1)
             if whole.flags.c_contiguous and whole.dtype.isnative:
                 return whole.reshape(v1 - v0, e1 - e0)
-        out = np.empty((v1 - v0, e1 - e0), self.array.dtype.newbyteorder("="))
+        if scratch is None:
+            scratch = np.empty((v1 - v0) * (e1 - e0), self.array.dtype.newbyteorder("="))
+        out = scratch[: (v1 - v0) * (e1 - e0)].reshape(v1 - v0, e1 - e0)
         for rows, index, shape in pieces:
             block = np.asarray(self.array[index]).reshape(self._spread(shape))
             if block.ndim == 2 and self._axis == 0:

@@ -194,7 +194,7 @@ inline void holding_scales(const float* x, size_t blocks, const NestedCode& code
     }
 }
 
-// Squared error at scale j of blocks of these sizes: ``inside``, in units of the step, if ``depth`` within the codebook.
+// Squared error at scale j of blocks of these sizes: ``inside``, in units of the step, if so deep within the codebook.
 LATQ_INLINE F estimate(F size, const NestedCode& code, size_t j, float inside, float depth) {
     const F beyond = most_of(size * code.inverses[j] - ((float)code.q - depth), F{});
     return (beyond * beyond * 0.5f + inside) * (code.steps[j] * code.steps[j]);

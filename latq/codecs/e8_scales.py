@@ -23,7 +23,7 @@ Effort = Literal["fast", "default"]
 _SAMPLE = 1 << 11
 # The price begins at this share of the mean error of a block and rises by this factor until the indices fit, then the
 # last step is halved so often; at each price the code lengths are fitted to the choice in so many rounds.
-_LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 128, 1.7, 4, 4
+_LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 64, 1.7, 4, 3
 # No scale is used at a price so many times the largest error.
 _HIGHEST = 100
 # Prices about the one found on the sample; while even the highest takes too many bits all rise, but so often at most.

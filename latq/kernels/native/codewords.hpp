@@ -176,9 +176,10 @@ inline void codewords(const uint16_t* digits, const int32_t* scales_of_blocks, s
                       const int32_t* offset, float* out) {
     for (size_t b = 0; b < blocks; b += W) {
         const size_t n = blocks - b < W ? blocks - b : W;
-        int32_t wide[8 * W] = {}, own[W] = {};
-        for (size_t i = 0; i < 8 * n; ++i) wide[i] = digits[8 * b + i];
-        std::memcpy(own, scales_of_blocks + b, n * sizeof *own);
+        int32_t wide[8 * W] = {};
+        if (n == W) for (size_t i = 0; i < 8 * W; ++i) wide[i] = digits[8 * b + i];
+        else for (size_t i = 0; i < 8 * n; ++i) wide[i] = digits[8 * b + i];
+        const I scales = (I)load_numbers(scales_of_blocks + b, n);
         I c[8], p[8];
         load_blocks(wide, c);
         p[0] = 4 * c[0] - 2 * c[1] + c[7];
@@ -187,7 +188,7 @@ inline void codewords(const uint16_t* digits, const int32_t* scales_of_blocks, s
         for (int i = 0; i < 8; ++i) p[i] += offset[i];
         reduce(p, q);
         F x[8];
-        for (int i = 0; i < 8; ++i) x[i] = floating(p[i] * load<I>(own));
+        for (int i = 0; i < 8; ++i) x[i] = floating(p[i] * scales);
         float some[8 * W];
         store_blocks(n < W ? some : out + 8 * b, x);
         if (n < W) std::memcpy(out + 8 * b, some, 8 * n * sizeof *some);

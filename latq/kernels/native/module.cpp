@@ -285,7 +285,7 @@ NestedCode nested_code(int32_t q, Array<const int32_t, 1> offset, Array<const in
         code.offset[i] = offset(i);
     }
     for (int32_t j = 0; j < (int32_t)count; ++j) {
-        require(first[j] >= 0 && first[j] <= j && final[j] >= j && final[j] < (int32_t)count, "code: a window is wrong");
+        require(first[j] >= 0 && first[j] <= j && j <= final[j] && final[j] < (int32_t)count, "code: a wrong window");
         code.scales[j] = scales(j), code.steps[j] = steps(j), code.inverses[j] = inverses(j);
         code.first[j] = first[j], code.final[j] = final[j];
     }

@@ -1,5 +1,5 @@
-// The scale and the codeword for every block of a nested-lattice code (latq/kernels/search.py). Blocks at the same scale
-// are worked on together, W at a time; those whose nearest point is no codeword wait in a queue for the search.
+// The scale and the codeword for every block of a nested-lattice code (latq/kernels/search.py). Blocks at one scale are
+// worked on together, W at a time; those whose nearest point is no codeword wait in a queue for the search.
 #pragma once
 
 #include <algorithm>
@@ -194,7 +194,7 @@ inline void holding_scales(const float* x, size_t blocks, const NestedCode& code
     }
 }
 
-// Squared error at scale j of blocks of these sizes, being ``inside`` in units of the step ``depth`` within the codebook.
+// Squared error at scale j of blocks of these sizes: ``inside``, in units of the step, if so deep within the codebook.
 LATQ_INLINE F estimate(F size, const NestedCode& code, size_t j, float inside, float depth) {
     const F beyond = most_of(size * code.inverses[j] - ((float)code.q - depth), F{});
     return (beyond * beyond * 0.5f + inside) * (code.steps[j] * code.steps[j]);
@@ -288,7 +288,7 @@ inline void choose_scales(const float* x, size_t blocks, const NestedCode& code,
         for (size_t j = 0; j < code.count; ++j)
             for (place = starts[j]; place < starts[j + 1]; place += W) {
                 const size_t some = starts[j + 1] - place < W ? starts[j + 1] - place : W;
-                if (place + W > n) for (size_t i = n; i < place + W; ++i) s.order[i] = s.order[n - 1];
+                for (size_t i = n; i < place + W; ++i) s.order[i] = s.order[n - 1];
                 choose_nearest(own, place, (uint32_t)((1ull << some) - 1), j, code, charges, s);
                 if (s.queue.size + W * MAX_SCALES > Queue::ROOM) search_choices(own, code, charges, s);
             }
@@ -341,10 +341,10 @@ inline void finish_words(const int32_t* words, const uint8_t* index, size_t bloc
                          uint16_t* digits, float* integers) {
     for (size_t b = 0; b < blocks; b += W) {
         const size_t n = blocks - b < W ? blocks - b : W;
-        I p[8], c[8], scales{};
+        I p[8], c[8];
         F v[8];
         load_blocks(words + 8 * b, p);
-        for (size_t i = 0; i < n; ++i) scales[i] = code.scales[index[b + i]];
+        const I scales = gather(code.scales, load_numbers(index + b, n));
         for (int i = 0; i < 8; ++i) v[i] = floating(p[i] * scales), p[i] -= code.offset[i];
         to_digits(p, code.q, c);
         float some[8 * W];
@@ -352,7 +352,8 @@ inline void finish_words(const int32_t* words, const uint8_t* index, size_t bloc
         store_blocks(n < W ? some : integers + 8 * b, v);
         if (n < W) std::memcpy(integers + 8 * b, some, 8 * n * sizeof *some);
         store_blocks(wide, c);
-        for (size_t i = 0; i < 8 * n; ++i) digits[8 * b + i] = (uint16_t)wide[i];
+        if (n == W) for (size_t i = 0; i < 8 * W; ++i) digits[8 * b + i] = (uint16_t)wide[i];
+        else for (size_t i = 0; i < 8 * n; ++i) digits[8 * b + i] = (uint16_t)wide[i];
     }
 }
 
@@ -371,8 +372,7 @@ inline void quantize_slice(const float* x, const uint8_t* index, size_t blocks, 
     for (size_t b = 0; b < blocks; b += W) {
         const size_t n = blocks - b < W ? blocks - b : W;
         float some[8 * W];
-        U own{};
-        for (size_t i = 0; i < n; ++i) own[i] = index[b + i];
+        const U own = load_numbers(index + b, n);
         if (n < W) load_some(x + 8 * b, n, some);
         F y[8], target[8];
         load_blocks(n < W ? some : x + 8 * b, y);
@@ -382,12 +382,14 @@ inline void quantize_slice(const float* x, const uint8_t* index, size_t blocks, 
         shrink(target, code.q);
         I point[8], other[8], word[8];
         nearest_two(target, code, point, other);
-        const uint32_t missed = lanes_of(decoded(point, code, word));
-        const F found = distance(y, point) * (step * step);
+        uint32_t missed = lanes_of(decoded(point, code, word)) & (uint32_t)((1ull << n) - 1);
+        float found[W];
+        store(found, distance(y, point) * (step * step));
+        std::memcpy(errors + b, found, n * sizeof *found);
         store_blocks(s.words + 8 * b, point);
-        for (size_t i = 0; i < n; ++i) {
-            s.order[b + i] = (uint32_t)(b + i), errors[b + i] = found[i];
-            if (missed >> i & 1) s.queue.push((uint32_t)(b + i), own[i]);
+        for (; missed; missed &= missed - 1) {
+            const size_t place = b + (size_t)__builtin_ctz(missed);
+            s.queue.push((uint32_t)place, index[place]);
         }
         if (s.queue.size + W > Queue::ROOM) search(s.queue, x, s.order, code, keep);
     }
@@ -399,6 +401,7 @@ inline void quantize(const float* x, const uint8_t* index, size_t blocks, const 
                      float* integers, float* errors, void* scratch) {
     Words& s = *(Words*)scratch;
     s.queue.size = 0;
+    for (uint32_t i = 0; i < SLICE; ++i) s.order[i] = i;
     for (size_t b = 0; b < blocks; b += SLICE) {
         const size_t n = blocks - b < SLICE ? blocks - b : SLICE;
         quantize_slice(x + 8 * b, index + b, n, code, digits + 8 * b, integers + 8 * b, errors + b, s);

@@ -185,6 +185,15 @@ LATQ_INLINE void compress_words(uint16_t* words, U x, uint32_t mask) {
 #endif
 }
 
+// The first n of up to W numbers of any integer type, zeros after; a whole vector converts as one.
+template <class T>
+LATQ_INLINE U load_numbers(const T* from, size_t n) {
+    uint32_t wide[W] = {};
+    if (n >= W) for (size_t i = 0; i < W; ++i) wide[i] = (uint32_t)from[i];
+    else for (size_t i = 0; i < n; ++i) wide[i] = (uint32_t)from[i];
+    return load<U>(wide);
+}
+
 // --- transposition of W blocks of 8 numbers ---------------------------------------------------------------------
 
 typedef float F4 __attribute__((vector_size(16)));

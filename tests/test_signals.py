@@ -68,11 +68,23 @@ COMMANDS = {
 }
 
 
+# Short sleeps: a signal that comes just before a long one is answered after it.
+PAUSE = """
+import time
+from pathlib import Path
+
+def pause():
+    for _ in range(6000):
+        time.sleep(0.01)
+
+"""
+
+
 def slow_module(name: str, code: str) -> dict[str, str]:
     """An environment where a module that the command imports runs ``code`` in place of its own."""
     folder = Path("modules").absolute()
     folder.mkdir()
-    (folder / f"{name}.py").write_text(f"import time\nfrom pathlib import Path\n{code}\n")
+    (folder / f"{name}.py").write_text(PAUSE + code)
     return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -101,7 +113,7 @@ import sys
 def wait(event, arguments):
     if event == "os.rename" and ".latq." in str(arguments[0]):
         Path(__file__).with_name("begun").touch()
-        time.sleep(60)
+        pause()
 
 sys.addaudithook(wait)
 """
@@ -133,7 +145,7 @@ def test_json(large: Path, number: signal.Signals) -> None:
 @both
 @pytest.mark.parametrize("module", ["click", "numpy", "msgspec"])
 def test_while_modules_are_imported(module: str, number: signal.Signals) -> None:
-    environment = slow_module(module, "Path('begun').touch()\ntime.sleep(60)")
+    environment = slow_module(module, "Path('begun').touch()\npause()")
     assert stopped(["info", "a.latq"], number, **environment).returncode == CODES[number]
 
 
@@ -141,10 +153,10 @@ SWALLOWED = """
 class Swallows:
     def __del__(self):
         Path("begun").touch()
-        time.sleep(60)
+        pause()
 
 Swallows()
-time.sleep(60)
+pause()
 """
 
 

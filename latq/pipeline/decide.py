@@ -344,7 +344,8 @@ def _scan(tensor: SourceTensor, axis: int) -> _Scan:
     sizes: list[Counter[int]] = []
     centred_sizes: list[Counter[int]] = []
     bad: list[tuple[int, ...]] = []
-    for tile, block in blocks(view, tiling):
+    for tile, stored in blocks(view, tiling):
+        block = kernels.widened(stored)
         highest = kernels.peak(block)
         if not np.isfinite(highest):
             bad.extend(_positions(tensor.shape, axis, tile, ~np.isfinite(block.astype(np.float64))))

@@ -67,7 +67,8 @@ def scan(panels: Panels, shape: tuple[int, ...], axis: int) -> Scan:
     stride = -(-tiling.count // SAMPLE_CHUNKS)
     sampled = len(range(0, tiling.count, stride))
 
-    def work(chunk: int, tile: Tile, x: Array) -> _Chunk:
+    def work(chunk: int, tile: Tile, stored: Array) -> _Chunk:
+        x = kernels.widened(stored)
         peak = kernels.peak(x)
         if not np.isfinite(peak):
             return _Chunk(peak, _first_position(shape, axis, tile, ~np.isfinite(x.astype(np.float64))))
@@ -86,7 +87,7 @@ def scan(panels: Panels, shape: tuple[int, ...], axis: int) -> Scan:
             float(np.min(spread, initial=np.inf, where=varied)) / tile.length,
             _size_counts(squares / tile.length),
             _size_counts(np.where(varied, spread, 0.0) / tile.length),
-            x[:: -(-tile.vectors // vectors)].copy() if chunk % stride == 0 else None,
+            stored[:: -(-tile.vectors // vectors)].copy() if chunk % stride == 0 else None,
         )
 
     chunks = list(panels.map(work))

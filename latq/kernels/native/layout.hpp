@@ -70,8 +70,9 @@ inline void transpose(const T* from, size_t from_stride, T* to, size_t to_stride
     constexpr ptrdiff_t N = Line<T>::N, BLOCK = 64;
     const ptrdiff_t height = rows, width = columns;
     if (height < N || width < N) {
-        for (size_t j = 0; j < columns; ++j)
-            for (size_t i = 0; i < rows; ++i) to[j * to_stride + i] = from[i * from_stride + j];
+        for (size_t row = 0; row < rows; row += 16)
+            for (size_t j = 0; j < columns; ++j)
+                for (size_t i = row; i < row + 16 && i < rows; ++i) to[j * to_stride + i] = from[i * from_stride + j];
         return;
     }
     const auto beyond_vector = [](const T* p) { return (ptrdiff_t)((uintptr_t)p / sizeof(T) % N); };

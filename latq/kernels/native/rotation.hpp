@@ -12,7 +12,7 @@ namespace latq::LATQ_TARGET {
 constexpr size_t MAX_RADIX = W == 16 ? 16 : 8;
 // Entries that stay in the first level of the cache.
 constexpr size_t NEAR = 1 << 12;
-// Rows of fewer entries are taken W at a time, each to one lane.
+// Rows of fewer entries are taken W at a time, each to one lane, but from half of that on not if they are one window.
 constexpr size_t SHORT = 128;
 
 // a - b, on the unit that does not add where there are two.
@@ -123,9 +123,9 @@ inline void stages(float* y, size_t length, size_t span, First first, Last last)
         for (next = span * radix(span, near); next < near && next * radix(next, near) < length; next *= radix(next, near))
             pass(radix(next, near), block, block + near, next, in, out);
     }
-    for (; next * radix(next, length) < length; next *= radix(next, length))
-        pass(radix(next, length), 0, length, next, in, out);
-    pass(radix(next, length), 0, length, next, in, last);
+    // At spans from NEAR on the vectors that meet lie in one set of the cache, which holds eight.
+    for (; length > NEAR && length / next > 8; next *= 4) pass(4, 0, length, next, in, out);
+    pass(length / next, 0, length, next, in, last);
 }
 
 LATQ_INLINE bool bit_at(const uint8_t* bits, size_t i) { return bits[i / 8] >> i % 8 & 1; }
@@ -146,16 +146,14 @@ struct Across {
 
 // One window: signs, transform, scale; x may be y.
 template <class Lie>
-inline void turn_window(const float* x, float* y, size_t window, const uint8_t* signs) {
-    const float by = 1.0f / __builtin_sqrtf((float)window);
+inline void turn_window(const float* x, float* y, size_t window, float by, const uint8_t* signs) {
     stages(y, window * Lie::PITCH, W, [=](size_t i) { return Lie::first(Lie::flip(load<F>(x + i), signs, i)); },
            [=](size_t i, F v) { store(y + i, v * by); });
 }
 
 // Its inverse: transform, scale, signs.
 template <class Lie>
-inline void turn_window_back(const float* x, float* y, size_t window, const uint8_t* signs) {
-    const float by = 1.0f / __builtin_sqrtf((float)window);
+inline void turn_window_back(const float* x, float* y, size_t window, float by, const uint8_t* signs) {
     stages(y, window * Lie::PITCH, W, [=](size_t i) { return Lie::first(load<F>(x + i)); },
            [=](size_t i, F v) { store(y + i, Lie::flip(v * by, signs, i)); });
 }
@@ -173,16 +171,16 @@ template <class Lie>
 struct Rotate {
     static constexpr size_t PITCH = Lie::PITCH;
 
-    static void turn(const float* x, float* y, size_t n, size_t window, const uint8_t* signs) {
+    static void turn(const float* x, float* y, size_t n, size_t window, float by, const uint8_t* signs) {
         const size_t size = (window + 7) / 8;
         float* last = y + (n - window) * PITCH;
-        turn_window<Lie>(x, y, window, signs);
+        turn_window<Lie>(x, y, window, by, signs);
         if (window == n) return;
         if (x != y) std::memcpy(y + window * PITCH, x + window * PITCH, (n - window) * PITCH * sizeof *y);
-        turn_window<Lie>(last, last, window, signs + size);
+        turn_window<Lie>(last, last, window, by, signs + size);
         butterfly_halves(y, y + (n - n / 2) * PITCH, n / 2 * PITCH);
-        turn_window<Lie>(y, y, window, signs + 2 * size);
-        turn_window<Lie>(last, last, window, signs + 3 * size);
+        turn_window<Lie>(y, y, window, by, signs + 2 * size);
+        turn_window<Lie>(last, last, window, by, signs + 3 * size);
     }
 };
 
@@ -190,16 +188,16 @@ template <class Lie>
 struct Unrotate {
     static constexpr size_t PITCH = Lie::PITCH;
 
-    static void turn(const float* x, float* y, size_t n, size_t window, const uint8_t* signs) {
+    static void turn(const float* x, float* y, size_t n, size_t window, float by, const uint8_t* signs) {
         const size_t size = (window + 7) / 8, rest = (n - window) * PITCH;
         float* last = y + rest;
-        if (window == n) return turn_window_back<Lie>(x, y, window, signs);
+        if (window == n) return turn_window_back<Lie>(x, y, window, by, signs);
         if (x != y) std::memcpy(y, x, rest * sizeof *y);
-        turn_window_back<Lie>(x + rest, last, window, signs + 3 * size);
-        turn_window_back<Lie>(y, y, window, signs + 2 * size);
+        turn_window_back<Lie>(x + rest, last, window, by, signs + 3 * size);
+        turn_window_back<Lie>(y, y, window, by, signs + 2 * size);
         butterfly_halves(y, y + (n - n / 2) * PITCH, n / 2 * PITCH);
-        turn_window_back<Lie>(last, last, window, signs + size);
-        turn_window_back<Lie>(y, y, window, signs);
+        turn_window_back<Lie>(last, last, window, by, signs + size);
+        turn_window_back<Lie>(y, y, window, by, signs);
     }
 };
 
@@ -207,19 +205,21 @@ template <template <class> class Turn>
 inline void turn_rows(const float* x, float* y, size_t rows, size_t n, const uint8_t* signs) {
     size_t window = 1;
     while (2 * window <= n) window *= 2;
-    if (n >= SHORT) {
-        for (size_t row = 0; row < rows; ++row, x += n, y += n) Turn<Along>::turn(x, y, n, window, signs);
+    const float by = 1.0f / __builtin_sqrtf((float)window);
+    if (n >= SHORT || (n == window && n >= SHORT / 2)) {
+        for (size_t row = 0; row < rows; ++row, x += n, y += n) Turn<Along>::turn(x, y, n, window, by, signs);
         return;
     }
     alignas(64) float lanes[SHORT * W]{};
     for (size_t row = 0; row < rows; row += W, x += W * n, y += W * n) {
         const size_t count = rows - row < W ? rows - row : W;
         transpose(x, n, lanes, W, count, n);
-        Turn<Across>::turn(lanes, lanes, n, window, signs);
+        Turn<Across>::turn(lanes, lanes, n, window, by, signs);
         transpose(lanes, W, y, n, n, count);
     }
 }
 
+// y may be x in both.
 inline void rotate(const float* x, float* y, size_t rows, size_t n, const uint8_t* signs) {
     turn_rows<Rotate>(x, y, rows, n, signs);
 }

@@ -12,12 +12,13 @@ constexpr size_t DOUBLES = W / 2;
 LATQ_INLINE D load_doubles(const float* x) { return doubles(load<H>(x)); }
 LATQ_INLINE D load_doubles(const double* x) { return load<D>(x); }
 
+// Whether all entries of a vector are known to be there.
 constexpr struct Whole {
-} WHOLE;
+} WHOLE{};
 constexpr struct Partial {
-} PARTIAL;
+} PARTIAL{};
 
-// A row of n entries, and how many more may be read from x on.
+// A row of n entries, and how many may be read from x on.
 template <class T>
 struct Entries {
     const T* x;

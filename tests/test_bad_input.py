@@ -855,7 +855,7 @@ def interrupt(arguments: list[str], output: Path, number: int) -> subprocess.Com
 
 
 def test_interrupted_encode():
-    save("big.npy", np.tile(gaussian(2048, 64), (1, 32)))
+    save("big.npy", np.tile(gaussian(2048, 64), (1, 128)))
     ended = interrupt(["encode", "big.npy", "--bits", "8"], Path("out.latq"), signal.SIGINT)
     assert ended.returncode == 130
     assert ended.stdout == b""

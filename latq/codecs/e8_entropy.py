@@ -36,8 +36,8 @@ def lanes_for(blocks: int) -> int:
 def quantize(x: F32, classes: Classes, step: float, density: Density | None) -> I32:
     """Doubled coordinates (8, N) of points for blocks ``x`` (8, N).
 
-    Without a density the nearest point; with one, that point of either coset, or the origin, which has the least
-    error + price * bits, the price being what a bit is worth at this step.
+    Without a density the nearest point; with one, that point of either coset, or the origin, for which error and bits
+    together are least, by what a bit is worth at this step.
     """
     points, _ = kernels.choose_points(x, classes, np.float32(step), density.tables if density else None)
     return points
@@ -123,7 +123,7 @@ def size_of(cost: int, count: int) -> int:
 
 def _read(stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes) -> F32:
     """Points (8, N); CorruptError when a section is damaged."""
-    low_size = int(density.tables.shifts[classes].sum())
+    low_size = density.tables.low_size(classes)
     if len(rest) < low_size or (len(rest) - low_size) % 4:
         raise CorruptError("the section behind the coded points has a wrong size")
     points = kernels.decode_points(stream, rest, classes, density.tables, lanes_for(classes.size))

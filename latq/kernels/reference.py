@@ -127,18 +127,13 @@ def nearest_point(y: F32) -> I32:
     With d = y - rint(y) and a = abs(d), the integer coset costs sum(a^2), plus 1 - 2 max(a) when its parity needs
     repair; the half-integer coset costs sum((1/2 - a)^2), plus 2 min(a). Ties: integer coset, lowest coordinate.
     """
-    whole, half, balance = _coset_points(y)
+    whole, half, balance = coset_points(y)
     return np.where(balance <= 0, whole, half)
 
 
-def coset_points(y: F32) -> tuple[I32, I32]:
-    """Nearest point of either coset of E8, integer and half-integer, in doubled coordinates."""
-    whole, half, _ = _coset_points(y)
-    return whole, half
-
-
-def _coset_points(y: F32) -> tuple[I32, I32, F32]:
-    """Both points, and how much farther the first is than the second (squared)."""
+def coset_points(y: F32) -> tuple[I32, I32, F32]:
+    """Nearest point of either coset of E8, integer and half-integer, in doubled coordinates, and how much farther the
+    first is than the second (squared)."""
     r = np.rint(y)
     d = y - r
     side = np.where(d < 0, np.float32(-1), np.float32(1))

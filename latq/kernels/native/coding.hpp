@@ -32,7 +32,7 @@ inline void decode_row(Reader& reader, Escapes& escapes, size_t count, const Poi
 }
 
 // Coordinates from ``begin`` on of a row of 32 blocks; 32 words for each are there to be read.
-inline void decode_full_row(Reader& reader, Escapes& escapes, const PointModel& model, Row& row, int begin) {
+LATQ_INLINE void decode_from(int begin, Reader& reader, Escapes& escapes, const PointModel& model, Row& row) {
     constexpr size_t V = MAX_LANES / W;
     U first[V];
     I shifted[V], coset[V], parity[V];
@@ -66,6 +66,13 @@ inline void decode_full_row(Reader& reader, Escapes& escapes, const PointModel& 
     }
 }
 
+inline void decode_full_row(Reader& reader, Escapes& escapes, const PointModel& model, Row& row) {
+    const int near = decode_near(reader, model, row);
+    // From a constant on it is faster.
+    if (near == 0) decode_from(0, reader, escapes, model, row);
+    else if (near < 8) decode_from(near, reader, escapes, model, row);
+}
+
 inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, float* points) {
@@ -77,8 +84,7 @@ inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* es
         const size_t count = blocks - b < lanes ? blocks - b : lanes;
         std::memcpy(row.classes, classes + b, count * sizeof *classes);
         if (W >= 8 && count == MAX_LANES && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES) {
-            const int near = decode_near(reader, model, row);
-            if (near < 8) decode_full_row(reader, left, model, row, near);
+            decode_full_row(reader, left, model, row);
         } else {
             decode_row(reader, left, count, model, row);
         }

@@ -23,7 +23,7 @@ from latq.kernels.points import PointModel
 if kernels.IMPLEMENTATION == "reference":
     pytest.skip("latq has no native kernels here", allow_module_level=True)
 
-from latq.kernels import _core, compiled
+from latq.kernels import compiled
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -74,8 +74,8 @@ class TestRotation:
 
 
 def test_constants_agree() -> None:
-    assert _core.SLICE == points.SLICE
-    assert search.PRICES == _core.PRICES
+    assert compiled._core.SLICE == search.SLICE
+    assert compiled._core.PRICES == search.PRICES
 
 
 def model_of(shifts: tuple[int, ...], spread: float) -> PointModel:
@@ -84,6 +84,19 @@ def model_of(shifts: tuple[int, ...], spread: float) -> PointModel:
     counts = (1e6 * np.exp(-(x**2) / (2 * spread**2))).astype(np.int64)
     density = Density.fit(counts, shifts[0], (3, 4))
     return density.with_classes(tuple(8 * k for k in range(len(shifts))), shifts).tables
+
+
+def crowded_model() -> PointModel:
+    """Values -127..127 of frequency 1, but for those next to 0, which take the rest."""
+    everything = np.arange(-127, 128)
+    of_tables = [everything, *(everything[everything % 2 == c] for c in (0, 1))]
+    of_tables += [everything[everything % 4 == r] for r in range(4)]
+    frequencies, values = np.zeros((7, 256), np.uint32), np.zeros((7, 256), np.int32)
+    for k, of_table in enumerate(of_tables):
+        values[k, 1 : 1 + of_table.size], frequencies[k, : 1 + of_table.size] = of_table, 1
+        frequencies[k, 1 + int(np.abs(of_table).argmin())] += (1 << 14) - 1 - of_table.size
+    costs = rans.cost_table(14)[frequencies]
+    return PointModel(frequencies, costs, values, np.zeros(1, np.intp), np.zeros(1, np.int32))
 
 
 def lattice_points(seed: int, blocks: int, spread: float) -> I32:
@@ -96,15 +109,18 @@ def lattice_points(seed: int, blocks: int, spread: float) -> I32:
 @pytest.mark.usefixtures("isa")
 class TestPoints:
     @given(
-        shifts=st.sampled_from([(0,), (3,), (0, 0), (2, 1, 0, 0), (16, 5)]),
-        spread=st.sampled_from([0.5, 3.0, 20.0]),
-        blocks=st.one_of(st.integers(1, 70), st.integers(2040, 2200), st.just(points.SLICE + 77)),
+        shifts=st.sampled_from([None, (0,), (3,), (0, 0), (2, 1, 0, 0), (16, 5)]),
+        spread=st.sampled_from([0.5, 3.0, 12.0, 20.0, 60.0]),
+        blocks=st.one_of(st.integers(1, 70), st.integers(2040, 2200), st.just(8269)),
+        run=st.sampled_from([1, 50, 999]),
         seed=st.integers(0, 99),
     )
-    @settings(max_examples=40, deadline=None)
-    def test_cost_encode_decode(self, shifts: tuple[int, ...], spread: float, blocks: int, seed: int) -> None:
-        model = model_of(shifts, spread)
-        classes = np.random.default_rng(seed).integers(0, len(shifts), blocks)
+    @settings(max_examples=60, deadline=None)
+    def test_cost_encode_decode(
+        self, shifts: tuple[int, ...] | None, spread: float, blocks: int, run: int, seed: int
+    ) -> None:
+        model = model_of(shifts, spread) if shifts else crowded_model()
+        classes = np.repeat(np.random.default_rng(seed).integers(0, model.first.size, blocks), run)[:blocks]
         found = lattice_points(seed, blocks, spread)
         found <<= model.shifts[classes]
         lanes = e8_entropy.lanes_for(blocks)
@@ -121,14 +137,18 @@ class TestPoints:
 
     @given(
         step=st.sampled_from([4.0, 0.7, 0.05, 2.0**-10]),
-        blocks=st.one_of(st.integers(1, 70), st.just(points.SLICE), st.just(points.SLICE + 77)),
-        classes=st.integers(1, 3),
+        blocks=st.one_of(st.integers(1, 70), st.just(8269)),
+        shifts=st.sampled_from([None, (0,), (3,), (0, 2), (0, 2, 3)]),
+        spread=st.sampled_from([2.0, 6.0, 12.0, 20.0]),
+        run=st.sampled_from([1, 50, 999]),
         seed=st.integers(0, 99),
     )
-    @settings(max_examples=40, deadline=None)
-    def test_choice(self, step: float, blocks: int, classes: int, seed: int) -> None:
-        model = model_of((0, 2, 3)[:classes], 6.0)
-        of = np.random.default_rng(seed).integers(0, classes, blocks)
+    @settings(max_examples=60, deadline=None)
+    def test_choice(
+        self, step: float, blocks: int, shifts: tuple[int, ...] | None, spread: float, run: int, seed: int
+    ) -> None:
+        model = model_of(shifts, spread) if shifts else crowded_model()
+        of = np.repeat(np.random.default_rng(seed).integers(0, model.first.size, blocks), run)[:blocks]
         x = numbers(2 * seed, 8, blocks)
         for used in (model, None):
             expected, cost = points.choose_points(x, of, np.float32(step), used)
@@ -238,6 +258,16 @@ class TestFixed:
             with pytest.raises(ValueError, match="too few"):
                 compiled.unpack_bits(data[:-1], width, count)
 
+    @pytest.mark.parametrize("precision", [12, 14])
+    def test_every_frequency(self, precision: int) -> None:
+        """The encoder divides by frequencies by way of float32."""
+        rng = np.random.default_rng(0)
+        for f in {*range(1, 40), *range(97, 1 << precision, 97), (1 << precision) - 1}:
+            freq = np.array([f, (1 << precision) - f], np.uint32)
+            symbols = rng.integers(0, 2, 3000).astype(np.uint8)
+            data = compiled.rans_encode_symbols(symbols, freq, 32)
+            assert data == reference.rans_encode_symbols(symbols, freq, 32)
+
     @given(
         alphabet=st.sampled_from([1, 2, 8, 200, 255]),
         count=st.one_of(st.integers(1, 3000), st.just(40_000)),
@@ -255,6 +285,19 @@ class TestFixed:
         assert same(compiled.rans_decode_symbols(data, freq, count, lanes), symbols)
         for bad in (data[:-2], data + b"\0\0", data[:-1], b""):
             assert compiled.rans_decode_symbols(bad, freq, count, lanes) is None
+
+
+def test_quotients_by_way_of_float32() -> None:
+    """native/rans.hpp, quotient_of: at the multiples of every divisor, where it is hardest."""
+    rng = np.random.default_rng(0)
+    for precision in (12, 14):
+        f = np.arange(1, 1 << precision, dtype=np.uint32)[:, None]
+        inverse = np.float32(1 - 2.0**-22) / f.astype(np.float32)
+        largest = (1 << (32 - precision)) - 1
+        q = np.concatenate([rng.integers(1, largest, 40), [1, 2, largest - 1, largest]]).astype(np.uint32)
+        for x in (q * f - np.uint32(1), q * f, q * f + f - np.uint32(1)):
+            estimate = (x.astype(np.float32) * inverse).astype(np.uint32)
+            assert (estimate + (x - estimate * f >= f) == x // f).all()
 
 
 @pytest.mark.usefixtures("isa")

@@ -36,8 +36,8 @@ def lanes_for(blocks: int) -> int:
 def quantize(x: F32, classes: Classes, step: float, density: Density | None) -> I32:
     """Doubled coordinates (8, N) of points for blocks ``x`` (8, N).
 
-    Without a density the nearest point; with one, that point of either coset, or the origin, which has the least
-    error + price * bits, the price being what a bit is worth at this step.
+    Without a density the nearest point; with one, that point of either coset, or the origin, for which error and bits
+    together are least, by what a bit is worth at this step.
     """
     points, _ = kernels.choose_points(x, classes, np.float32(step), density.tables if density else None)
     return points
@@ -56,6 +56,8 @@ def within_budget(x: F32, classes: Classes, density: Density, step: float, budge
     """
     chosen, best = np.zeros(x.shape, np.int32), -math.inf
     finer, coarser = None, None
+    # Bits per entry that an octave of the step saves, by measurement: fewer than 1 where many cost nothing anyway.
+    slope = max(1 - exp2(0.4 - 1.5 * 8 * budget / x.size), 0.3)
     for _ in range(MAX_TRIALS):
         points, cost = kernels.choose_points(x, classes, np.float32(step), density.tables)
         excess = 8 * (size_of(cost, x.size) - budget) / x.size
@@ -70,7 +72,7 @@ def within_budget(x: F32, classes: Classes, density: Density, step: float, budge
             share = min(max(finer[1] / (finer[1] - coarser[1]), 0.1), 0.9)
             step = finer[0] + share * (coarser[0] - finer[0])
         else:
-            step *= exp2(max(-1.0, min(1.0, aim)))
+            step *= exp2(max(-1.0, min(1.0, aim / slope)))
     return chosen
 
 
@@ -123,7 +125,7 @@ def size_of(cost: int, count: int) -> int:
 
 def _read(stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes) -> F32:
     """Points (8, N); CorruptError when a section is damaged."""
-    low_size = int(density.tables.shifts[classes].sum())
+    low_size = density.tables.low_size(classes)
     if len(rest) < low_size or (len(rest) - low_size) % 4:
         raise CorruptError("the section behind the coded points has a wrong size")
     points = kernels.decode_points(stream, rest, classes, density.tables, lanes_for(classes.size))

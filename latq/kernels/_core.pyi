@@ -22,9 +22,21 @@ WORDS_SLACK: int
 
 class PointModel: ...
 
-def point_model(slots: U8, infos: U32, costs: I32, first: I32, shifts: I32, origin: I32) -> PointModel: ...
+def point_model(
+    slots: U8,
+    of_values: U32,
+    infos: U32,
+    costs: I32,
+    first: I32,
+    shifts: I32,
+    origin: I32,
+    windows: I32,
+    ranges: npt.NDArray[np.uint16],
+) -> PointModel: ...
 def nearest_points(x: F32, points: I32, inverse: float) -> None: ...
-def choose_points(x: F32, classes: I32, inverse: float, gain: float, model: PointModel, points: I32) -> int: ...
+def choose_points(
+    x: F32, classes: I32, inverse: float, worth: float, shrink: float, model: PointModel, points: I32
+) -> int: ...
 def point_costs(points: I32, classes: I32, model: PointModel, costs: npt.NDArray[np.int64]) -> None: ...
 def encode_points(
     points: I32,

@@ -7,15 +7,14 @@ import math
 import os
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from latq.kernels import _core, reference, search, vectors
-from latq.kernels import points as points_definition
-from latq.kernels.points import BLOCK, COST_UNIT, ESCAPE, ESCAPE_BITS, I64, Classes, PointModel, gain_of
+from latq.kernels.packed_model import packed
+from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
 from latq.kernels.search import NestedCode
 from latq.kernels.vectors import Floats
@@ -102,23 +101,24 @@ def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel 
     if model is None:
         _core.nearest_points(rows, found, inverse)
         return found.T, 0
-    gain = float(gain_of(step))
-    return found.T, _core.choose_points(rows, _int32(classes), inverse, gain, _packed(model), found)
+    factors = float(WORTH), float(shrinkage(step))
+    return found.T, _core.choose_points(rows, _int32(classes), inverse, *factors, packed(model), found)
 
 
 def point_costs(points: I32, classes: Classes, model: PointModel) -> I64:
     costs = np.empty(points.shape[1], np.int64)
-    _core.point_costs(_int32(points.T), _int32(classes), _packed(model), costs)
+    _core.point_costs(_int32(points.T), _int32(classes), packed(model), costs)
     return costs
 
 
 def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) -> tuple[bytes, bytes]:
     states, escapes = np.empty(lanes, np.uint32), np.empty(points.size, np.int32)
     words = np.empty(points.size + _core.WORDS_SLACK, np.uint16)
-    low = np.empty(int(model.shifts[classes].sum()), np.uint8)
-    packed = _packed(model)
-    coded, escaped = _core.encode_points(_int32(points.T), _int32(classes), lanes, packed, states, words, escapes, low)
-    return states.tobytes() + words[:coded].tobytes(), escapes[escapes.size - escaped :].tobytes() + low.tobytes()
+    low = np.empty(model.low_size(classes), np.uint8)
+    args = lanes, packed(model), states, words, escapes, low
+    coded, escaped = _core.encode_points(_int32(points.T), _int32(classes), *args)
+    stream = states.tobytes() + words[words.size - coded :].tobytes()
+    return stream, escapes[escapes.size - escaped :].tobytes() + low.tobytes()
 
 
 def decode_points(
@@ -126,41 +126,11 @@ def decode_points(
 ) -> F32 | None:
     found = np.empty((classes.size, BLOCK), np.float32)
     octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
-    return found.T if _core.decode_points(*octets, _int32(classes), lanes, _packed(model), found) else None
+    return found.T if _core.decode_points(*octets, _int32(classes), lanes, packed(model), found) else None
 
 
 def _int32(x: npt.NDArray[np.signedinteger]) -> I32:
     return np.ascontiguousarray(x, np.int32)
-
-
-def _packed(model: PointModel) -> _core.PointModel:
-    """The tables as the native kernels read them; made once per model."""
-    if model not in _PACKED:
-        _PACKED[model] = _pack(model)
-    return _PACKED[model]
-
-
-_PACKED: WeakKeyDictionary[PointModel, _core.PointModel] = WeakKeyDictionary()
-
-
-def _pack(model: PointModel) -> _core.PointModel:
-    """Slots, frequencies and costs by coded value + 128, 0 being the escape and all that a table does not have."""
-    frequencies, starts = model.rans.frequencies, model.rans.start
-    tables = np.arange(len(frequencies))[:, None]
-    # Entry of each symbol; those of frequency 0 fall on the escape, which is set last.
-    entry = np.where(frequencies > 0, model.values + 128, 0)
-    entry[:, ESCAPE] = 0
-    escape_cost = model.costs[:, [ESCAPE]] + ESCAPE_BITS * COST_UNIT
-    infos = np.repeat(frequencies[:, [ESCAPE]], 256, axis=1)
-    costs = np.repeat(escape_cost, 256, axis=1).astype(np.int32)
-    infos[tables, entry] = frequencies | starts.astype(np.uint32) << np.uint32(16)
-    costs[tables, entry] = model.costs
-    infos[:, 0], costs[:, 0] = frequencies[:, ESCAPE], escape_cost[:, 0]
-    slots = np.take_along_axis(entry.astype(np.uint8), model.rans.symbol_of.astype(np.intp), axis=1)
-    padded = np.concatenate([slots.reshape(-1), np.zeros(3, np.uint8)])
-    classes = np.arange(model.first.size)
-    origin = _int32(points_definition.point_costs(np.zeros((BLOCK, classes.size), np.int32), classes, model))
-    return _core.point_model(padded, infos, costs, _int32(model.first), _int32(model.shifts), origin)
 
 
 # --- fixed coding -------------------------------------------------------------------------------------------------
@@ -261,7 +231,7 @@ def rans_encode_symbols(symbols: U8, frequencies: U32, lanes: int) -> bytes:
     states, words = np.empty(lanes, np.uint32), np.empty(symbols.size + _core.WORDS_SLACK, np.uint16)
     octets = np.ascontiguousarray(symbols)
     count = _core.encode_symbols(octets, lanes, tables.precision, _infos(tables), states, words)
-    return states.tobytes() + words[:count].tobytes()
+    return states.tobytes() + words[words.size - count :].tobytes()
 
 
 def rans_decode_symbols(data: bytes | memoryview, frequencies: U32, count: int, lanes: int) -> U8 | None:

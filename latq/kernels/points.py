@@ -21,7 +21,6 @@ from latq.kernels.reference import (
     nearest_point,
     pack_bits,
     rans_encode,
-    tree_sum,
     unpack_bits,
 )
 
@@ -38,23 +37,28 @@ COST_UNIT = 1 << 16
 REACH = 127
 # Tables of a class of shift 0: any first coordinate; the next six by parity; the last by residue modulo 4.
 FIRST, EVEN, LAST = 0, 1, 3
-# Blocks that share one price of a bit, few enough to stay in the cache.
-SLICE = 1 << 13
-# Units of squared error per entry and bit, over the error per entry: -dD / dR = 2 ln 2 D.
-BIT_WORTH = 2 * 0.6931471805599453
+# Error of the nearest points per entry, in squared steps: the normalised second moment of E8.
+G_E8 = 0.0717
+# Squared steps that the unit of costs is worth: -dD / dR = 2 ln 2 D.
+WORTH = np.float32(2 * 0.6931471805599453 * G_E8 / COST_UNIT)
 
 
 class PointModel:
     """Tables (tables, alphabet) of frequencies of precision 14, costs and coded values; symbol 0 is the escape.
 
-    ``first`` is the first table of each class, ``shifts`` how many low bits of its coordinates are stored as such.
+    ``first`` is the first table of each class, ``shifts`` how many low bits of its coordinates are stored as such. The
+    costs are given for symbols; as attribute they count all that is stored beside them, too.
     """
 
     def __init__(
         self, frequencies: npt.NDArray[np.uint32], costs: I64, values: I32, first: Classes, shifts: I32
     ) -> None:
         self.rans = RansTables(frequencies)
-        self.costs, self.values, self.first, self.shifts = costs, values, first, shifts
+        self.values, self.first, self.shifts = values, first, shifts
+        of_tables = np.searchsorted(first, np.arange(len(frequencies)), side="right") - 1
+        self.shift_of_tables = shifts[of_tables]
+        self.costs = costs + COST_UNIT * self.shift_of_tables[:, None]
+        self.costs[:, ESCAPE] += COST_UNIT * ESCAPE_BITS
         # Symbol of value v in table k is symbols[k, v + REACH]; values of other residues are never asked for.
         self.symbols = np.zeros((len(frequencies), 2 * REACH + 1), np.uint8)
         table, symbol = np.nonzero(frequencies[:, 1:])
@@ -66,6 +70,10 @@ class PointModel:
         found: U8 = self.symbols[table, np.where(known, values + REACH, 0)]
         return np.where(known, found, np.uint8(ESCAPE))
 
+    def low_size(self, classes: Classes) -> int:
+        """Bytes that the low bits of blocks take."""
+        return int(np.bincount(classes, minlength=self.shifts.size) @ self.shifts) if self.shifts.any() else 0
+
 
 # --- choice -------------------------------------------------------------------------------------------------------
 
@@ -73,49 +81,49 @@ class PointModel:
 def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
     """Points (8, N) for blocks ``x`` (8, N), and what they cost.
 
-    Without a model the nearest point, at no cost; with one, that point of either coset, or the origin, which has the
-    least error + price * bits, the price being what a bit is worth in these very blocks.
+    Without a model the nearest point, at no cost; with one, that point of either coset, or the origin, whose error
+    and bits together weigh least, the error being that after the shrinkage which a decoder applies.
     """
-    out, cost = np.empty(x.shape, np.int32), 0
-    for begin in range(0, x.shape[1], SLICE):
-        part = slice(begin, begin + SLICE)
-        if model is None:
-            out[:, part] = nearest_point(x[:, part] * (np.float32(1) / step))
-        else:
-            out[:, part], bits = _choose(np.ascontiguousarray(x[:, part]), classes[part], step, model)
-            cost += bits
-    return out, cost
+    y = x * (np.float32(1) / step)
+    if model is None:
+        return nearest_point(y), 0
+    whole, half, balance = coset_points(y)
+    origin = np.zeros_like(whole)
+    table = weights(model, shrinkage(step))
+    # Beside the squared distance of the whole point, which all three have in common.
+    w = (whole >> 1).astype(np.float32)
+    found = [(c, _symbols(c, classes, model)) for c in (whole, half, origin)]
+    weight = [add8(table[coded.tables, coded.symbols]) for _, coded in found]
+    best = np.argmin([weight[0], weight[1] - balance, weight[2] + add8(w * (y + (y - w)))], axis=0)
+    chosen = np.where(best == 0, whole, np.where(best == 1, half, origin))
+    cost = [model.costs[coded.tables, coded.symbols].sum(axis=0) for _, coded in found]
+    return chosen, int(np.choose(best, cost).sum())
 
 
-def _choose(x: F32, classes: Classes, step: np.float32, model: PointModel) -> tuple[I32, int]:
-    whole, half, _ = coset_points(x * (np.float32(1) / step))
-    candidates = [whole, half, np.zeros(x.shape, np.int32)]
-    gain = gain_of(step)
-    errors = [add8((x - c.astype(np.float32) * gain) ** 2) for c in candidates]
-    nearest = np.minimum(errors[0], errors[1]).astype(np.float64)
-    price = BIT_WORTH * float(tree_sum(nearest)) / (BLOCK * x.shape[1] * COST_UNIT)
-    bits = [point_costs(points, classes, model) for points in candidates]
-    costs = [e.astype(np.float64) + price * b for e, b in zip(errors, bits, strict=True)]
-    best = np.argmin(costs, axis=0)
-    chosen = np.where(best == 0, candidates[0], np.where(best == 1, candidates[1], candidates[2]))
-    return chosen, int(np.choose(best, bits).sum())
+def shrinkage(step: np.float32) -> np.float32:
+    """Share by which the coordinates of nearest points are too large: 1 - 1 / (1 + D) for N(0, 1) where
+    D = step^2 G(E8) is small, and by measurement a little less where it is not."""
+    noise = step * step * np.float32(G_E8 * 0.9)
+    return noise / (np.float32(1) + noise)
 
 
-def gain_of(step: np.float32) -> np.float32:
-    """What one unit of a doubled coordinate decodes to: about the least-squares gain of nearest points on N(0, 1).
+def weights(model: PointModel, shrink: np.float32) -> F32:
+    """What each symbol (tables, alphabet) counts for beside the distance, in squared steps: its bits, and what a
+    decoder that shrinks the point p, not the block y, gains by that.
 
-    That is 1 / (1 + D) where D = step^2 G(E8) is small, and by measurement a little more where it is not.
+    (y - (1 - s) p)^2 = (1 - s) ((y - p)^2 - s p^2) + s y^2, of which the last is the same for all p. Where low bits
+    are stored as such steps are so small that nothing shrinks.
     """
-    noise = step * step * np.float32(0.0717)
-    return step * np.float32(0.5) * (np.float32(1) / (np.float32(1) + noise * np.float32(0.9)))
+    places: F32 = model.values.astype(np.float32) * np.float32(0.5)
+    places[model.shift_of_tables > 0] = 0
+    places[:, ESCAPE] = 0
+    return model.costs.astype(np.float32) * WORTH - places * places * shrink
 
 
 def point_costs(points: I32, classes: Classes, model: PointModel) -> I64:
     """Cost of each block (N,)."""
     coded = _symbols(points, classes, model)
-    escaped = (coded.symbols == ESCAPE).sum(axis=0, dtype=np.int64) * ESCAPE_BITS
     cost: I64 = model.costs[coded.tables, coded.symbols].sum(axis=0)
-    cost += (escaped + BLOCK * model.shifts[classes]) * COST_UNIT
     return cost
 
 

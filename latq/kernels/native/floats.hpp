@@ -25,10 +25,10 @@ inline void widen(const T* x, size_t count, float* out) {
 }
 
 // Half of what F holds, and as many doubles.
-typedef float H __attribute__((vector_size(2 * W)));
+typedef float FH __attribute__((vector_size(2 * W)));
 typedef double D __attribute__((vector_size(4 * W)));
 
-LATQ_INLINE D doubles(H x) {
+LATQ_INLINE D doubles(FH x) {
 #if defined(__AVX512F__)
     return (D)_mm512_cvtps_pd((__m256)x);
 #elif defined(__AVX2__)
@@ -39,13 +39,13 @@ LATQ_INLINE D doubles(H x) {
 }
 
 template <size_t... I>
-LATQ_INLINE F joined(H low, H high, std::index_sequence<I...>) {
+LATQ_INLINE F joined(FH low, FH high, std::index_sequence<I...>) {
     return __builtin_shufflevector(low, high, I...);
 }
 
 LATQ_INLINE F floats(D low, D high) {
     constexpr std::make_index_sequence<W> lanes;
-    return joined(__builtin_convertvector(low, H), __builtin_convertvector(high, H), lanes);
+    return joined(__builtin_convertvector(low, FH), __builtin_convertvector(high, FH), lanes);
 }
 
 // The low halves of the lanes.

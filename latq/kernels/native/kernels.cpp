@@ -1,6 +1,8 @@
 // Compiled once per instruction set, into the namespace LATQ_TARGET.
 #include "kernels.hpp"
+#include "choice.hpp"
 #include "codewords.hpp"
+#include "coding.hpp"
 #include "layout.hpp"
 #include "points.hpp"
 #include "rans.hpp"

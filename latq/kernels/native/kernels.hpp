@@ -6,21 +6,28 @@
 
 namespace latq {
 
-// Frequency tables of lattice points (latq/kernels/points.py, PointModel), indexed by coded value + 128; entry 0 stands
-// for the escape and for every value that the table does not have.
+// Frequency tables of lattice points (latq/kernels/points.py, PointModel). Entry 0 of a table stands for the escape and
+// for every value that the table does not have.
+//
+// To decode, a table has an entry for each coded value, + 128. To encode, a class has three, each for both cosets: of
+// the first coordinate of a block, the next six, the last. A coordinate t is at place floor(t / 2) + 64, and 128 higher
+// if it is odd (the parity of floor(t / 2) tells which table of the last coordinate is meant); one with a shift at its
+// coded value + 128.
 struct PointModel {
-    const uint8_t* slots;      // (tables, 2^14): coded value + 128 of each slot, 0 for the escape
-    const uint32_t* infos;     // (tables, 256): frequency | start << 16
-    const int32_t* costs;      // (tables, 256): units of 2^-16 bit, the bits of escaped values included
-    const int32_t* first;      // (classes): first table of the class
-    const int32_t* shifts;     // (classes)
-    const int32_t* origin;     // (classes): cost of a block of zeros
+    const uint8_t* slots;        // (tables, 2^14): coded value + 128 of each slot, 0 for the escape
+    const uint32_t* of_values;   // (tables, 256): frequency | start << 16
+    const uint32_t* infos;       // (classes, 3, PLACES): frequency | start << 16
+    const int32_t* costs;        // (classes, 3, PLACES): units of 2^-16 bit, all bits of the coordinate included
+    const int32_t* first;        // (classes): first table of the class
+    const int32_t* shifts;       // (classes)
+    const int32_t* origin;       // (classes): cost of a block of zeros
+    const int32_t* windows;      // (classes): 32, 64 or 128 entries about 0 that hold nearly all values of a coset
+    // (classes, 2, 3, PLACES): starts, then frequencies, of the values in the window, ascending: of the first
+    // coordinate; of the next six, for either parity in turn; of the last, for each residue modulo 4 in turn.
+    const uint16_t* ranges;
     size_t classes;
 };
 
-// Blocks that share one price of a bit (points.SLICE), and scratch for the choice in one slice.
-constexpr size_t SLICE = 1 << 13;
-constexpr size_t SCRATCH_SIZE = 100 * SLICE;
 // A nested-lattice code (latq/kernels/search.py, NestedCode) and the windows of its scales.
 constexpr size_t MAX_SCALES = 16;
 struct NestedCode {
@@ -31,10 +38,13 @@ struct NestedCode {
     int32_t first[MAX_SCALES], final[MAX_SCALES];
 };
 
-// Rows of charges that a choice of scales is made for at once, and scratch for one slice of it.
+// Blocks of a slice of a search (search.SLICE), rows of charges that a choice of scales is made for at once, and scratch
+// for one slice of it.
+constexpr size_t SLICE = 1 << 13;
 constexpr size_t PRICES = 3;
 constexpr size_t CHOICE_SIZE = 64 * SLICE;
-// Words that may be written beyond the end of a stream.
+constexpr uint32_t PLACES = 256;
+// Words before a stream that may be written.
 constexpr size_t WORDS_SLACK = 16;
 
 template <class T>
@@ -76,13 +86,13 @@ struct Kernels {
 
     // reference.nearest_point of x * inverse.
     void (*nearest_points)(const float* x, int32_t* points, size_t blocks, float inverse);
-    // points.choose_points under a model; ``scratch`` is SCRATCH_SIZE bytes, aligned to 64. Returns the cost.
-    int64_t (*choose_points)(const float* x, const int32_t* classes, size_t blocks, float inverse, float gain,
-                             const PointModel& model, int32_t* points, void* scratch);
+    // points.choose_points under a model; ``weights`` is scratch, 3 PLACES for each class. Returns the cost.
+    int64_t (*choose_points)(const float* x, const int32_t* classes, size_t blocks, float inverse, float worth,
+                             float shrink, const PointModel& model, int32_t* points, float* weights);
     // points.point_costs.
     void (*point_costs)(const int32_t* points, const int32_t* classes, size_t blocks, const PointModel& model,
                         int64_t* costs);
-    // points.encode_points; see rans.hpp for the sizes of the outputs.
+    // points.encode_points; see coding.hpp for the sizes of the outputs.
     void (*encode_points)(const int32_t* points, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
                           size_t low_size, size_t found[2]);

@@ -101,18 +101,27 @@ void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint8_t, 2> si
 
 using Octets = Array<const uint8_t, 1>;
 
-PointModel model_of(Octets slots, Array<const uint32_t, 2> infos, Array<const int32_t, 2> costs,
-                    Array<const int32_t, 1> first, Array<const int32_t, 1> shifts, Array<const int32_t, 1> origin) {
-    const size_t tables = infos.shape(0);
+template <class T>
+using Entries = nb::ndarray<const T, nb::shape<-1, 3, PLACES>, nb::c_contig, nb::device::cpu>;
+using Ranges = nb::ndarray<const uint16_t, nb::shape<-1, 2, 3, PLACES>, nb::c_contig, nb::device::cpu>;
+
+PointModel model_of(Octets slots, Array<const uint32_t, 2> of_values, Entries<uint32_t> infos, Entries<int32_t> costs,
+                    Array<const int32_t, 1> first, Array<const int32_t, 1> shifts, Array<const int32_t, 1> origin,
+                    Array<const int32_t, 1> windows, Ranges ranges) {
+    const size_t tables = of_values.shape(0), classes = first.shape(0);
     // Three more bytes than there are slots: they are read four at a time.
-    require(slots.shape(0) == (tables << 14) + 3, "model: wrong number of slots");
-    require(infos.shape(1) == 256 && costs.shape(0) == tables && costs.shape(1) == 256, "model: wrong tables");
-    require(first.shape(0) == shifts.shape(0) && first.shape(0) == origin.shape(0), "model: wrong classes");
-    for (size_t c = 0; c < first.shape(0); ++c) {
+    require(slots.shape(0) == (tables << 14) + 3 && of_values.shape(1) == 256, "model: wrong number of slots");
+    for (const size_t given : {infos.shape(0), costs.shape(0), ranges.shape(0)})
+        require(given == classes, "model: wrong tables");
+    for (const size_t given : {shifts.shape(0), origin.shape(0), windows.shape(0)})
+        require(given == classes, "model: wrong classes");
+    for (size_t c = 0; c < classes; ++c) {
         const size_t last = (size_t)first(c) + (shifts(c) ? 0 : 6);
         require(shifts(c) >= 0 && shifts(c) <= 16 && first(c) >= 0 && last < tables, "model: a class has no tables");
+        require(windows(c) == 32 || windows(c) == 64 || windows(c) == 128, "model: unknown window");
     }
-    return {slots.data(), infos.data(), costs.data(), first.data(), shifts.data(), origin.data(), first.shape(0)};
+    return {slots.data(),  of_values.data(), infos.data(),   costs.data(),  first.data(),
+            shifts.data(), origin.data(),    windows.data(), ranges.data(), classes};
 }
 
 void check_classes(const Array<const int32_t, 1>& classes, size_t blocks, const PointModel& model) {
@@ -129,22 +138,24 @@ void nearest_points(Array<const float, 2> x, Array<int32_t, 2> points, float inv
     active->nearest_points(x.data(), points.data(), blocks, inverse);
 }
 
-// Scratch of this thread for any of the kernels.
+// Scratch of this thread.
 void* scratch() {
     struct alignas(64) Line {
         char bytes[64];
     };
-    static thread_local std::unique_ptr<Line[]> lines(new Line[std::max(SCRATCH_SIZE, CHOICE_SIZE) / sizeof(Line)]);
+    static thread_local std::unique_ptr<Line[]> lines(new Line[CHOICE_SIZE / sizeof(Line)]);
     return lines.get();
 }
 
-int64_t choose_points(Array<const float, 2> x, Array<const int32_t, 1> classes, float inverse, float gain,
-                      const PointModel& model, Array<int32_t, 2> points) {
+int64_t choose_points(Array<const float, 2> x, Array<const int32_t, 1> classes, float inverse, float worth,
+                      float shrink, const PointModel& model, Array<int32_t, 2> points) {
     const size_t blocks = x.shape(0);
     require(x.shape(1) == 8 && points.shape(0) == blocks && points.shape(1) == 8, "points: shapes differ");
     nb::gil_scoped_release unlocked;
     check_classes(classes, blocks, model);
-    return active->choose_points(x.data(), classes.data(), blocks, inverse, gain, model, points.data(), scratch());
+    std::vector<float> weights(3 * PLACES * model.classes);
+    return active->choose_points(x.data(), classes.data(), blocks, inverse, worth, shrink, model, points.data(),
+                                 weights.data());
 }
 
 void point_costs(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, const PointModel& model,
@@ -420,7 +431,6 @@ void add(nb::module_& m, const char* name, Result (*function)(Arguments...)) {
 
 NB_MODULE(_core, m) {
     using namespace latq;
-    m.attr("SLICE") = SLICE;
     m.attr("WORDS_SLACK") = WORDS_SLACK;
     m.def("available", &names);
     m.def("use", &use);
@@ -432,9 +442,10 @@ NB_MODULE(_core, m) {
     // Keeps the arrays that it points into alive.
     nb::class_<PointModel>(m, "PointModel");
     m.def("point_model", &model_of, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(),
-          nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(), nb::keep_alive<0, 1>(),
-          nb::keep_alive<0, 2>(), nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>(),
-          nb::keep_alive<0, 6>());
+          nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(),
+          nb::arg().noconvert(), nb::arg().noconvert(), nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
+          nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>(), nb::keep_alive<0, 6>(),
+          nb::keep_alive<0, 7>(), nb::keep_alive<0, 8>(), nb::keep_alive<0, 9>());
     add(m, "nearest_points", &nearest_points);
     add(m, "choose_points", &choose_points);
     add(m, "point_costs", &point_costs);
@@ -454,6 +465,7 @@ NB_MODULE(_core, m) {
     add(m, "join_digits", &join_digits);
     add(m, "codewords", &codewords);
 
+    m.attr("SLICE") = SLICE;
     m.attr("PRICES") = PRICES;
     m.attr("MAX_SCALES") = MAX_SCALES;
     nb::class_<NestedCode>(m, "NestedCode");

@@ -76,12 +76,14 @@ LATQ_INLINE I decoded(const I point[8], const NestedCode& code, I word[8]) {
 // Points of either coset of the offset lattice near a target, the nearer one first.
 LATQ_INLINE void nearest_two(const F target[8], const NestedCode& code, I point[8], I other[8]) {
     F moved[8];
-    I whole[8], half[8];
     for (int i = 0; i < 8; ++i) moved[i] = target[i] - (float)code.offset[i] * 0.5f;
-    const I first = coset_points(moved, whole, half) <= 0.0f;
+    Cosets cosets(moved);
+    const I first = cosets.balance <= 0.0f;
     for (int i = 0; i < 8; ++i) {
-        point[i] = (first ? whole[i] : half[i]) + code.offset[i];
-        other[i] = (first ? half[i] : whole[i]) + code.offset[i];
+        const auto next = cosets.next(moved[i], i);
+        const I whole = 2 * next.whole + code.offset[i], half = 2 * next.half + 1 + code.offset[i];
+        point[i] = first ? whole : half;
+        other[i] = first ? half : whole;
     }
 }
 

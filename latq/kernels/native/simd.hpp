@@ -53,7 +53,7 @@ LATQ_INLINE I truncated(F x) { return __builtin_convertvector(x, I); }
 LATQ_INLINE F floating(I x) { return __builtin_convertvector(x, F); }
 LATQ_INLINE F magnitude(F x) { return (F)((U)x & 0x7FFFFFFFu); }
 
-// Nearest integer, ties to even. The sign of a zero may differ from that of rint.
+// Nearest integer, ties to even.
 LATQ_INLINE F rounded(F x) {
 #if defined(__AVX512F__)
     return (F)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -62,7 +62,7 @@ LATQ_INLINE F rounded(F x) {
 #else
     const F a = magnitude(x);
     const F r = (a + 8388608.0f) - 8388608.0f;
-    return a < 8388608.0f ? (x < 0.0f ? -r : r) : x;
+    return a < 8388608.0f ? (F)((U)r | ((U)x & 0x80000000u)) : x;
 #endif
 }
 
@@ -124,10 +124,49 @@ LATQ_INLINE uint32_t lanes_of(I test) {
 #endif
 }
 
+// Masks: what comparisons of a vector's lanes give, in the form that the instruction set likes.
+#if defined(__AVX512F__)
+typedef __mmask16 M;
+LATQ_INLINE uint32_t lanes_of(M test) { return test; }
+LATQ_INLINE M less(F a, F b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+LATQ_INLINE M less(U a, U b) { return _mm512_cmplt_epu32_mask((__m512i)a, (__m512i)b); }
+LATQ_INLINE M equal(F a, F b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ); }
+LATQ_INLINE M are_odd(I x) { return _mm512_test_epi32_mask((__m512i)x, _mm512_set1_epi32(1)); }
+LATQ_INLINE M both(M a, M b) { return _kand_mask16(a, b); }
+LATQ_INLINE M without(M a, M b) { return _kandn_mask16(b, a); }
+LATQ_INLINE F select(M test, F yes, F no) { return (F)_mm512_mask_blend_ps(test, (__m512)no, (__m512)yes); }
+LATQ_INLINE I select(M test, I yes, I no) { return (I)_mm512_mask_blend_epi32(test, (__m512i)no, (__m512i)yes); }
+#else
+typedef I M;
+LATQ_INLINE M less(F a, F b) { return a < b; }
+LATQ_INLINE M less(U a, U b) { return (I)(a < b); }
+LATQ_INLINE M equal(F a, F b) { return a == b; }
+LATQ_INLINE M are_odd(I x) { return -(x & 1); }
+LATQ_INLINE M both(M a, M b) { return a & b; }
+LATQ_INLINE M without(M a, M b) { return a & ~b; }
+LATQ_INLINE I select(M test, I yes, I no) { return (test & yes) | (~test & no); }
+LATQ_INLINE F select(M test, F yes, F no) { return (F)select(test, (I)yes, (I)no); }
+#endif
+
+#if defined(__AVX512F__)
+#define LATQ_LOOKS_UP
+// table[index] of each lane, index < N, by permutation of registers.
+template <int N>
+LATQ_INLINE U look_up(const uint32_t* table, U index) {
+    if constexpr (N == 32) {
+        const __m512i first = _mm512_loadu_si512(table), second = _mm512_loadu_si512(table + 16);
+        return (U)_mm512_permutex2var_epi32(first, (__m512i)index, second);
+    } else {
+        const M second = _mm512_test_epi32_mask((__m512i)index, _mm512_set1_epi32(N / 2));
+        return (U)select(second, (I)look_up<N / 2>(table + N / 2, index), (I)look_up<N / 2>(table, index));
+    }
+}
+#endif
+
 LATQ_INLINE int count_ones(uint32_t bits) { return __builtin_popcount(bits); }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
-// For every subset of 8 lanes: which of the first words goes to each lane, and which lanes there are, the last first.
+// For every subset of 8 lanes: which of the first words goes to each lane, and which lanes there are, at the end.
 struct Subsets {
     alignas(32) uint32_t expand[256][8];
     alignas(32) uint32_t compress[256][8];
@@ -138,8 +177,8 @@ struct Subsets {
                 expand[mask][lane] = taken & 7;
                 if (mask >> lane & 1) ++taken;
             }
-            for (uint32_t lane = 0; lane < 8; ++lane)
-                if (mask >> lane & 1) compress[mask][--taken] = lane;
+            for (uint32_t lane = 0, to = 8 - taken; lane < 8; ++lane)
+                if (mask >> lane & 1) compress[mask][to++] = lane;
         }
     }
 };
@@ -166,22 +205,21 @@ LATQ_INLINE U expand_words(const uint8_t* words, uint32_t mask) {
 #endif
 }
 
-// The low halves of the lanes of ``mask``, the last lane first, to ``words``; W words must be writable.
-LATQ_INLINE void compress_words(uint16_t* words, U x, uint32_t mask) {
+// The low halves of the lanes of ``mask`` to where ``end`` is; W words before that must be writable.
+LATQ_INLINE void compress_words(uint16_t* end, U x, uint32_t mask) {
 #if defined(__AVX512F__)
     const I first_lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const I order = (count_ones(mask) - 1) - first_lanes;
     const __m512i packed = _mm512_maskz_compress_epi32((__mmask16)mask, (__m512i)x);
-    const __m512i reversed = _mm512_permutexvar_epi32((__m512i)order, packed);
-    _mm256_storeu_si256((__m256i*)words, _mm512_cvtepi32_epi16(reversed));
+    const __m512i last = _mm512_permutexvar_epi32((__m512i)(first_lanes + count_ones(mask)), packed);
+    _mm256_storeu_si256((__m256i*)(end - W), _mm512_cvtepi32_epi16(last));
 #elif defined(__AVX2__)
     const __m256i order = _mm256_load_si256((const __m256i*)SUBSETS.compress[mask]);
     const __m256i packed = _mm256_permutevar8x32_epi32((__m256i)(x & 0xFFFFu), order);
     const __m128i low = _mm256_castsi256_si128(packed), high = _mm256_extracti128_si256(packed, 1);
-    _mm_storeu_si128((__m128i*)words, _mm_packus_epi32(low, high));
+    _mm_storeu_si128((__m128i*)(end - W), _mm_packus_epi32(low, high));
 #else
     for (size_t i = W; i-- > 0;)
-        if (mask >> i & 1) *words++ = (uint16_t)x[i];
+        if (mask >> i & 1) *--end = (uint16_t)x[i];
 #endif
 }
 

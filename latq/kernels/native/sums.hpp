@@ -9,7 +9,7 @@ namespace latq::LATQ_TARGET {
 // Doubles in a vector.
 constexpr size_t DOUBLES = W / 2;
 
-LATQ_INLINE D load_doubles(const float* x) { return doubles(load<H>(x)); }
+LATQ_INLINE D load_doubles(const float* x) { return doubles(load<FH>(x)); }
 LATQ_INLINE D load_doubles(const double* x) { return load<D>(x); }
 
 // Whether all entries of a vector are known to be there.

@@ -8,7 +8,6 @@ import os
 from functools import lru_cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -257,8 +256,8 @@ def _infos(tables: RansTables) -> U32:
 
 # 2^e is a number for |e| up to this; multiplying by it is then what ldexp does.
 _MAX_EXPONENT = 1000
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_NARROW = (np.dtype(np.float16), BFLOAT16)
+# By name: who only describes a file does without the package that defines bfloat16.
+_NARROW = ("float16", "bfloat16")
 
 
 def tree_sum(x: F64) -> F64:
@@ -302,26 +301,31 @@ def row_moments(u: F32, v: F32) -> F64:
 
 
 def restored(x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if abs(exponent) > _MAX_EXPONENT or dtype not in (np.float32, np.float64, *_NARROW):
+    narrow = _is_narrow(dtype)
+    if abs(exponent) > _MAX_EXPONENT or not (narrow or dtype in (np.float32, np.float64)):
         return vectors.restored(x, scales, means, exponent, dtype)
     out = _aligned(x.shape, dtype)
     args = np.ascontiguousarray(x), scales, means, 2.0**exponent
-    if dtype == np.float16:
-        _core.restored_float16(*args, out.view(np.uint16))
-    elif dtype == BFLOAT16:
-        _core.restored_bfloat16(*args, out.view(np.uint16))
-    else:
+    if not narrow:
         _core.restored(*args, out)
+    elif dtype == np.float16:
+        _core.restored_float16(*args, out.view(np.uint16))
+    else:
+        _core.restored_bfloat16(*args, out.view(np.uint16))
     return out
 
 
 def widened(x: Floats) -> F32 | F64:
-    if x.dtype not in _NARROW:
+    if not _is_narrow(x.dtype):
         return vectors.widened(x)
     out = _aligned(x.shape, np.float32)
     widen = _core.widen_float16 if x.dtype == np.float16 else _core.widen_bfloat16
     widen(np.ascontiguousarray(x).view(np.uint16).reshape(-1), out.reshape(-1))
     return out
+
+
+def _is_narrow(dtype: np.dtype[Any]) -> bool:
+    return dtype.isnative and dtype.name in _NARROW
 
 
 def copy_transposed(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:

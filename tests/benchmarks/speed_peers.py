@@ -22,10 +22,10 @@ import latq
 from latq import kernels
 from latq.codecs.e8_entropy import lanes_for
 from latq.container import dump_canonical
-from latq.kernels.points import gain_of
+from latq.kernels.points import shrinkage
 from latq.pipeline.decide import EncodeOptions, decide
 from latq.pipeline.encode import source_of
-from latq.pipeline.plan import CHUNK_ENTRIES
+from latq.pipeline.metadata import CHUNK_ENTRIES
 from latq.theory import bits_lost, product_limit
 
 ENCODE_BASE, DECODE_BASE = "SZ3 NOPRED", "ggml IQ4_XS"
@@ -68,6 +68,7 @@ def kernels_only(bits, x):
     source = source_of({"data": x}, axis=1)
     plan = decide(source.tensors[0], source, "data", EncodeOptions(bits=bits, axis=1, rotation="none"), 1)[0].plan
     tables, step = plan.codec.density.tables, np.float32(plan.goals[0].step)
+    gain = step * np.float32(0.5) * (1 - shrinkage(step))
     tables_size = len(dump_canonical(msgspec.to_builtins(plan.codec)))
     chunks = [
         part.reshape(-1, kernels.BLOCK) for part in np.split(x.reshape(-1), range(CHUNK_ENTRIES, x.size, CHUNK_ENTRIES))
@@ -86,7 +87,7 @@ def kernels_only(bits, x):
             for i, (sections, index) in enumerate(zip(coded, classes, strict=True)):
                 points = kernels.decode_points(*sections, index, tables, lanes_for(len(index)))
                 start = i * CHUNK_ENTRIES // kernels.BLOCK
-                np.multiply(points.T, gain_of(step), out=rows[start : start + len(index)])
+                np.multiply(points.T, gain, out=rows[start : start + len(index)])
             return out
 
         return sum(len(section) for sections in coded for section in sections) + tables_size, decode

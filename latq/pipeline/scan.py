@@ -12,7 +12,7 @@ from latq.pipeline.panels import Array, Panels
 from latq.transforms.sizes import sizes_of
 
 # The sample of vectors: so many entries in all, from so many chunks.
-SAMPLE_ENTRIES = 1 << 21
+SAMPLE_ENTRIES = 1 << 19
 SAMPLE_CHUNKS = 16
 # Below this share of its energy, what is left of a constant vector without its mean is rounding.
 ROUNDING = 1e-12

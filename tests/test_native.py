@@ -319,6 +319,8 @@ class TestVectors:
         assert same(compiled.row_squares(x, exponent, means), vectors.row_squares(x, exponent, means))
         u, v = numbers(seed + 3, rows, n), numbers(seed + 4, rows, max(1, int(kept * n)))
         assert same(compiled.row_moments(u, v), vectors.row_moments(u, v))
+        whole = np.random.default_rng(seed).integers(-(2**31), 2**31, v.shape).astype(np.int32)
+        assert same(compiled.row_moments(u, whole), vectors.row_moments(u, whole))
         assert same(compiled.tree_sum(x.astype(np.float64)), reference.tree_sum(x.astype(np.float64)))
         with np.errstate(over="ignore"):
             assert same(compiled.divided(x, exponent, means, inverses), vectors.divided(x, exponent, means, inverses))

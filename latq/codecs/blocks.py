@@ -1,5 +1,7 @@
 """Blocks of 8: how a flat stream of entries is cut for codec e8 (spec section 4.1)."""
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,6 +10,7 @@ from latq import kernels
 BLOCK = kernels.BLOCK
 
 F32 = npt.NDArray[np.float32]
+Number = TypeVar("Number", bound=np.generic)
 Classes = kernels.Classes
 
 
@@ -23,9 +26,9 @@ def blocks_of(x: F32) -> F32:
     return x.reshape(-1, BLOCK).T
 
 
-def stream_of(blocks: npt.NDArray[np.generic]) -> F32:
+def stream_of(blocks: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """Blocks (8, N) as a flat stream."""
-    return np.ascontiguousarray(blocks.T, np.float32).reshape(-1)
+    return np.ascontiguousarray(blocks.T).reshape(-1)
 
 
 def lowest_classes(vector_classes: npt.NDArray[np.integer], length: int) -> Classes:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
-from latq.codecs.blocks import BLOCK, F32, Classes, count_of, stream_of
+from latq.codecs.blocks import BLOCK, F32, Classes, Number, count_of, stream_of
 from latq.coding import rans
 from latq.coding.budget import rank
 from latq.coding.model import Density
@@ -97,7 +97,7 @@ def within_error(
     return chosen
 
 
-def integers_of(points: I32 | F32, count: int) -> F32:
+def integers_of(points: npt.NDArray[Number], count: int) -> npt.NDArray[Number]:
     """Doubled coordinates as a flat stream (count,)."""
     return stream_of(points)[:count]
 

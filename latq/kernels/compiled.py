@@ -294,9 +294,9 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
     return out
 
 
-def row_moments(u: F32, v: F32) -> F64:
+def row_moments(u: F32, v: F32 | I32) -> F64:
     sums = np.empty((len(v), 3), np.float64)
-    _core.row_moments(np.ascontiguousarray(u), np.ascontiguousarray(v), sums)
+    _core.row_moments(np.ascontiguousarray(u), v if v.flags.c_contiguous else v.copy(), sums)
     return sums
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels.reference import F32, F64, tree_sum
+from latq.kernels.reference import F32, F64, I32, tree_sum
 
 Floats = npt.NDArray[np.floating] | npt.NDArray[np.generic]
 
@@ -42,7 +42,7 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
     return (centred * inverses[:, None]).astype(np.float32)
 
 
-def row_moments(u: F32, v: F32) -> F64:
+def row_moments(u: F32, v: F32 | I32) -> F64:
     """Sums (rows, 3) of u * u, u * v and v * v of each row, where ``v`` has as many entries as ``u`` or fewer."""
     a, b = u.astype(np.float64), v.astype(np.float64)
     return np.stack([tree_sum(a * a), tree_sum(a[:, : b.shape[1]] * b), tree_sum(b * b)], axis=1)

@@ -101,6 +101,7 @@ def encode_chunk(
     parts, rotated = prepare(x, codec, classes)
     stream, kept = stream_of(rotated, codec), codec.kept_of(x.shape[1])
     named = rans.encode(parts.classes, codec.classes) if codec.classes > 1 else b""
+    integers: F32 | npt.NDArray[np.int32]
     budget = goal.budget - side_bytes(codec, len(x)) - len(named)
     if isinstance(codec, ScalarCodec):
         first = b""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from latq.codecs import scalar_design
-from latq.codecs.blocks import are_mixed, blocks_of, lowest_classes
+from latq.codecs.blocks import are_mixed, blocks_of, count_of, lowest_classes
 from latq.codecs.e8_entropy_design import Sample
 from latq.codecs.e8_scales import Effort
 from latq.errors import InputError, ParameterError
@@ -28,7 +28,7 @@ from latq.pipeline.plan import (
     plan_error,
     plan_fixed,
 )
-from latq.pipeline.scan import LARGEST, Scan, scan
+from latq.pipeline.scan import LARGEST, Scan, scan, scattered
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision, choose_classes
@@ -283,11 +283,11 @@ class _Sampler:
         for x in self._parts:
             parts, rotated = prepare(x, layout.codec, layout.classes)
             stream = stream_of(rotated, layout.codec)
-            stride = -(-stream.size * len(self._parts) // SAMPLE_ENTRIES)
             kept = stream.size // len(x)
-            found.append(blocks_of(stream)[:, ::stride])
-            classes.append(lowest_classes(parts.classes, kept)[::stride])
-            mixed.append(are_mixed(parts.classes, kept)[::stride])
+            some = scattered(count_of(stream.size), -(-stream.size * len(self._parts) // SAMPLE_ENTRIES))
+            found.append(blocks_of(stream).T[some].T)
+            classes.append(lowest_classes(parts.classes, kept)[some])
+            mixed.append(are_mixed(parts.classes, kept)[some])
         norms = layout.classes.divisors(0) if layout.classes else np.ones(1)
         return Sample(
             np.concatenate(found, axis=1),

@@ -61,6 +61,13 @@ class _Chunk:
     sample: Array | None = None
 
 
+def scattered(count: int, stride: int) -> npt.NDArray[np.intp]:
+    """One of every ``stride`` of ``count`` places, at irregular distances: data may have a period of their own."""
+    number = np.arange(-(-count // stride), dtype=np.uint64)
+    jitter = (number * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)) % np.uint64(stride)
+    return np.minimum(number * np.uint64(stride) + jitter, np.uint64(count - 1)).astype(np.intp)
+
+
 def scan(panels: Panels, shape: tuple[int, ...], axis: int) -> Scan:
     """Go through a matrix, the array of ``shape`` seen along ``axis``, once."""
     tiling = panels.tiling
@@ -87,7 +94,7 @@ def scan(panels: Panels, shape: tuple[int, ...], axis: int) -> Scan:
             float(np.min(spread, initial=np.inf, where=varied)) / tile.length,
             _size_counts(squares / tile.length),
             _size_counts(np.where(varied, spread, 0.0) / tile.length),
-            stored[:: -(-tile.vectors // vectors)].copy() if chunk % stride == 0 else None,
+            stored[scattered(tile.vectors, -(-tile.vectors // vectors))] if chunk % stride == 0 else None,
         )
 
     chunks = list(panels.map(work))

@@ -16,6 +16,7 @@ from latq import kernels
 from latq.transforms.sizes import EIGHTHS, SizeClasses, sizes_of
 
 F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
 F64 = npt.NDArray[np.float64]
 
 # The largest entry of a chunk is brought to [2^14, 2^15): scales down to 2^-29 of it are normal float16 numbers.
@@ -71,7 +72,7 @@ def normalize(x: npt.NDArray[np.generic], centre: bool, classes: SizeClasses | N
     return Normalized(kernels.divided(x, exponent, means, inverse), exponent, means, divisors, index)
 
 
-def fit(parts: Normalized, rotated: F32, integers: F32, classes: int, scale: npt.DTypeLike) -> Fit:
+def fit(parts: Normalized, rotated: F32, integers: F32 | I32, classes: int, scale: npt.DTypeLike) -> Fit:
     """Scale and alignment of each of ``classes``, or of each vector if that is 0.
 
     ``rotated`` are the divided vectors after rotation (vectors, n), ``integers`` their first coordinates as decoded.

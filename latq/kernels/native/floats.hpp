@@ -24,8 +24,9 @@ inline void widen(const T* x, size_t count, float* out) {
     for (size_t i = 0; i < count; ++i) out[i] = value_of(x[i]);
 }
 
-// Half of what F holds, and as many doubles.
+// Half of what F and I hold, and as many doubles.
 typedef float FH __attribute__((vector_size(2 * W)));
+typedef int32_t IH __attribute__((vector_size(2 * W)));
 typedef double D __attribute__((vector_size(4 * W)));
 
 LATQ_INLINE D doubles(FH x) {
@@ -33,6 +34,16 @@ LATQ_INLINE D doubles(FH x) {
     return (D)_mm512_cvtps_pd((__m256)x);
 #elif defined(__AVX2__)
     return (D)_mm256_cvtps_pd((__m128)x);
+#else
+    return __builtin_convertvector(x, D);
+#endif
+}
+
+LATQ_INLINE D doubles(IH x) {
+#if defined(__AVX512F__)
+    return (D)_mm512_cvtepi32_pd((__m256i)x);
+#elif defined(__AVX2__)
+    return (D)_mm256_cvtepi32_pd((__m128i)x);
 #else
     return __builtin_convertvector(x, D);
 #endif

@@ -72,6 +72,9 @@ template <class T>
 using Restored = void(const float* x, size_t rows, size_t n, const double* scales, const double* means, double by,
                       T* out);
 
+template <class T>
+using Moments = void(const float* u, const T* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
+
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
 // each block.
 struct Kernels {
@@ -139,7 +142,8 @@ struct Kernels {
     // scratch_size(n) numbers for each sum.
     Rows<float> rows32;
     Rows<double> rows64;
-    void (*row_moments)(const float* u, const float* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
+    Moments<float>* moments_float;
+    Moments<int32_t>* moments_int;
     Restored<float>* restored32;
     Restored<double>* restored64;
     Restored<Float16>* restored_float16;

@@ -373,13 +373,20 @@ void divided(Array<const T, 2> x, double by, Array<const float, 1> means, Array<
     rows_of<T>().divided(x.data(), rows, x.shape(1), by, means.data(), inverses.data(), out.data());
 }
 
-void row_moments(Array<const float, 2> u, Array<const float, 2> v, Array<double, 2> sums) {
+template <class T>
+Moments<T>* moments_of() {
+    if constexpr (std::is_same_v<T, float>) return active->moments_float;
+    else return active->moments_int;
+}
+
+template <class T>
+void row_moments(Array<const float, 2> u, Array<const T, 2> v, Array<double, 2> sums) {
     const size_t rows = u.shape(0), n = u.shape(1), k = v.shape(1);
     require(n >= k && k >= 1 && v.shape(0) == rows, "rows: shapes differ");
     require(sums.shape(0) == rows && sums.shape(1) == 3, "rows: shapes differ");
     nb::gil_scoped_release unlocked;
     std::unique_ptr<double[]> scratch(new double[3 * scratch_size(n)]);
-    active->row_moments(u.data(), v.data(), rows, n, k, sums.data(), scratch.get());
+    moments_of<T>()(u.data(), v.data(), rows, n, k, sums.data(), scratch.get());
 }
 
 // T is a float type, and Stored what an array of it is called: nanobind knows those of C++.
@@ -482,7 +489,8 @@ NB_MODULE(_core, m) {
     add(m, "row_squares", &row_squares<double>);
     add(m, "divided", &divided<float>);
     add(m, "divided", &divided<double>);
-    add(m, "row_moments", &row_moments);
+    add(m, "row_moments", &row_moments<float>);
+    add(m, "row_moments", &row_moments<int32_t>);
     add(m, "restored", &restored<float, float, &Kernels::restored32>);
     add(m, "restored", &restored<double, double, &Kernels::restored64>);
     add(m, "restored_float16", &restored<Float16, uint16_t, &Kernels::restored_float16>);

@@ -11,6 +11,7 @@ constexpr size_t DOUBLES = W / 2;
 
 LATQ_INLINE D load_doubles(const float* x) { return doubles(load<FH>(x)); }
 LATQ_INLINE D load_doubles(const double* x) { return load<D>(x); }
+LATQ_INLINE D load_doubles(const int32_t* x) { return doubles(load<IH>(x)); }
 
 // Whether all entries of a vector are known to be there.
 constexpr struct Whole {

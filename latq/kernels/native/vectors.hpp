@@ -52,10 +52,12 @@ inline void row_squares(const T* x, size_t rows, size_t n, double by, const floa
 }
 
 // Of each row of u and k entries of v: the sums of u u, u v and v v.
-inline void row_moments(const float* u, const float* v, size_t rows, size_t n, size_t k, double* sums,
+template <class T>
+inline void row_moments(const float* u, const T* v, size_t rows, size_t n, size_t k, double* sums,
                         double* scratch) {
     for (size_t row = 0; row < rows; ++row, u += n, v += k, sums += 3) {
-        const Entries<float> first{u, n, (rows - row) * n}, second{v, k, (rows - row) * k};
+        const Entries<float> first{u, n, (rows - row) * n};
+        const Entries<T> second{v, k, (rows - row) * k};
         sums_of<3>(n, scratch, sums, [=](auto whole, size_t i, D* sum) {
             const D x = first.at(whole, i);
             sum[0] = first.only(whole, x * x, i);

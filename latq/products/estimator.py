@@ -19,8 +19,8 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 # Entries of the panels of an operand, and of a tile of the product, that are in memory at a time.
-PANEL_ENTRIES = 1 << 24
-TILE_ENTRIES = 1 << 24
+PANEL_ENTRIES = 1 << 23
+TILE_ENTRIES = 1 << 22
 
 
 Estimate = Literal["unbiased", "shrunk"]
@@ -78,7 +78,7 @@ def multiply(
             for columns in _tiles(a1 - a0, b0, b1):
                 tile = _centred_tile(panels_a, panels_b, shared, a1 - a0, slice(columns.start - b0, columns.stop - b0))
                 centred_square += float(np.vdot(tile, tile))
-                tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), columns)).astype(np.float32)
+                tile = (tile + _mean_part(sums_a, sums_b, slice(a0, a1), columns)).astype(np.float32, copy=False)
                 square += float(np.vdot(tile, tile))
                 target[a0:a1, columns] = tile
                 progress(tile.size)
@@ -120,11 +120,11 @@ class _VectorSums:
                 self.sums[place] = panel.rotated @ rotate(ones, self._frame.rotation, self._frame.seed)[0]
 
 
-def _mean_part(a: _VectorSums, b: _VectorSums, rows: slice, columns: slice) -> F64:
-    """What the means contribute to a tile of the product."""
+def _mean_part(a: _VectorSums, b: _VectorSums, rows: slice, columns: slice) -> F64 | float:
+    """What the means contribute to a tile of the product, 0 where none were taken out."""
     mean_a, mean_b = a.means[:, rows], b.means[:, columns]
     if not (mean_a.any() or mean_b.any()):
-        return np.zeros((1, 1))
+        return 0.0
     both = (mean_a * a.lengths[:, None]).T @ mean_b
     result: F64 = both + mean_a.T @ b.sums[:, columns] + a.sums[:, rows].T @ mean_b
     return result

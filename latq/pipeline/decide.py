@@ -117,16 +117,15 @@ class Lossless:
 
 @dataclass(frozen=True)
 class Decision:
-    """Contraction axis and plan of one tensor."""
+    """Contraction axis, chunks and plan of one tensor."""
 
     axis: int
+    panels: Panels
     plan: Plan | Lossless
 
 
-def decide(
-    tensor: SourceTensor, source: Source, where: str, options: EncodeOptions, threads: int
-) -> tuple[Decision, Panels | None]:
-    """Look at one tensor of ``source`` and choose; also returns the chunks of one that was read for that.
+def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOptions, threads: int) -> Decision:
+    """Look at one tensor of ``source`` and choose.
 
     Raises InputError for values that cannot be coded, ParameterError for an axis or a rate that does not fit.
     """
@@ -140,10 +139,8 @@ def decide(
         raise ParameterError(f"{place} has {ndim} dimensions; --axis {axis} is out of range")
     else:
         axis = ndim - 1
-    if lossless is not None:
-        return Decision(axis, lossless), None
     panels = Panels(MatrixView(tensor.array, tensor.shape, axis), threads)
-    return Decision(axis, _plan(tensor, source, axis, panels, place, options)), panels
+    return Decision(axis, panels, lossless or _plan(tensor, source, axis, panels, place, options))
 
 
 def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:

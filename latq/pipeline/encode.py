@@ -128,13 +128,12 @@ def _coded_tensors(source: Source, where: str, options: EncodeOptions) -> Iterat
 
 
 def _code(tensor: SourceTensor, source: Source, where: str, options: EncodeOptions, threads: int) -> _Coded:
-    decision, panels = decide(tensor, source, where, options, threads)
+    decision = decide(tensor, source, where, options, threads)
     plan = decision.plan
     if isinstance(plan, Lossless):
         codec = _raw_codec(tensor)
         return _Coded(tensor, decision.axis, codec, plan, _raw_chunks(tensor, codec, threads))
-    assert panels is not None
-    return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(panels, plan))
+    return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(decision.panels, plan))
 
 
 def _matrix_chunks(panels: Panels, plan: Plan) -> Iterator[_CodedChunk]:

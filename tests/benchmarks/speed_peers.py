@@ -66,7 +66,7 @@ def transposed_file(options, x):
 def kernels_only(bits, x):
     """Of a matrix whose entries have about unit variance."""
     source = source_of({"data": x}, axis=1)
-    plan = decide(source.tensors[0], source, "data", EncodeOptions(bits=bits, axis=1, rotation="none"), 1)[0].plan
+    plan = decide(source.tensors[0], source, "data", EncodeOptions(bits=bits, axis=1, rotation="none"), 1).plan
     tables, step = plan.codec.density.tables, np.float32(plan.goals[0].step)
     gain = step * np.float32(0.5) * (1 - shrinkage(step))
     tables_size = len(dump_canonical(msgspec.to_builtins(plan.codec)))

@@ -63,7 +63,7 @@ class TestSearch:
         x, code = gaussian(200, seed), code_of(q, scale)
         digits, words, errors = quantized(x, code)
         assert (kernels.codeword(digits, q, offset_of(q)) == words).all()
-        assert errors == pytest.approx(((x - words * (code.steps[0] / 2)) ** 2).sum(axis=0), rel=1e-4, abs=1e-9)
+        assert errors == pytest.approx(((x - words * (code.steps[0] / 2)) ** 2).sum(axis=0), rel=2e-3, abs=1e-9)
 
     @pytest.mark.parametrize("scale", [30, 40, 55, 75])
     @pytest.mark.parametrize("q", [2, 3, 4, 7, 8, 16, 96, 1024])
@@ -75,16 +75,15 @@ class TestSearch:
         assert (errors <= plain * 1.0001 + 1e-6).mean() > 0.9
         assert errors.mean() <= plain.mean() * 1.00001
 
-    # The smallest scale leaves most blocks far beyond the codebook.
-    @pytest.mark.parametrize(("scale", "most"), [(40, 1.12), (55, 1.05), (75, 1.02)])
+    @pytest.mark.parametrize("scale", [30, 40, 55, 75])
     @pytest.mark.parametrize("q", [2, 3])
-    def test_is_about_exhaustive_for_a_small_codebook(self, q: int, scale: int, most: float) -> None:
+    def test_is_exhaustive_for_a_small_codebook(self, q: int, scale: int) -> None:
         x, code = gaussian(300), code_of(q, scale)
         digits = np.array(list(itertools.product(range(q), repeat=8)), np.uint16).T
         words = kernels.codeword(digits, q, offset_of(q)) * (code.steps[0] / 2)
         best = (x**2).sum(axis=0) + ((words**2).sum(axis=0)[:, None] - 2 * words.T @ x).min(axis=0)
         *_, errors = quantized(x, code)
-        assert best.mean() - 1e-5 <= errors.mean() < most * best.mean()
+        assert errors == pytest.approx(best, rel=1e-4, abs=1e-4)
 
     def test_far_outliers_stay_within_the_codebook(self) -> None:
         x = gaussian(100) * 1000

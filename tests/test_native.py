@@ -215,6 +215,9 @@ class TestFixed:
         x[:, some] = np.round(x[:, some] * 4) / 4  # with ties
         x[:, rng.random(blocks) < 0.1] *= np.float32(spread)
         charges = (rng.random((search.PRICES, code.steps.size)) / q**2).astype(np.float32)
+        errors = search.estimated_errors(x, code)
+        assert same(compiled.estimated_errors(x, code), errors)
+        assert same(compiled.cheapest_scales(errors, charges), search.cheapest_scales(errors, charges))
         assert same(compiled.guess_scales(x, code, charges), search.guess_scales(x, code, charges))
         index = search.choose_scales(x, code, charges)
         assert same(compiled.choose_scales(x, code, charges), index)

@@ -19,11 +19,12 @@ I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 Effort = Literal["fast", "default"]
 
-# Blocks in the sample.
-_SAMPLE = 1 << 11
+# Blocks in the sample. There, a scale is tried only if its estimated error is within this factor of the least.
+_SAMPLE = 1 << 13
+_NEAR = 2
 # The price begins at this share of the mean error of a block and rises by this factor until the indices fit, then the
 # last step is halved so often; at each price the code lengths are fitted to the choice in so many rounds.
-_LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 64, 1.7, 4, 3
+_LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 12, 1.7, 4, 8
 # No scale is used at a price so many times the largest error.
 _HIGHEST = 100
 # Prices about the one found on the sample; while even the highest takes too many bits all rise, but so often at most.
@@ -39,12 +40,7 @@ def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
     With effort "fast" errors are estimated, not found by quantizing.
     """
     count, scales = x.shape[1], len(code.steps)
-    sample = x[:, :: -(-count // _SAMPLE)]
-    if effort == "fast":
-        errors = kernels.estimated_errors(sample, code)
-    else:
-        every = [np.full(sample.shape[1], j, np.uint8) for j in range(scales)]
-        errors = np.array([kernels.quantize(sample, index, code)[2] for index in every])
+    errors = _errors(np.ascontiguousarray(x.T[:: -(-count // _SAMPLE)]).T, code, effort)
     totals = [_total(row) for row in errors]
     single = min(range(scales), key=totals.__getitem__)
     tariff = _tariff(errors, count, budget)
@@ -62,6 +58,17 @@ def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
     return np.full(count, single, np.uint8)
 
 
+def _errors(x: F32, code: kernels.NestedCode, effort: Effort) -> F32:
+    """Squared errors (K, N) of blocks (8, N) at every scale, but estimates where it is far from the best."""
+    errors = kernels.estimated_errors(x, code)
+    if effort == "default":
+        near = errors <= errors.min(axis=0) * np.float32(_NEAR)
+        for j, tried in enumerate(map(np.flatnonzero, near)):
+            index = np.full(tried.size, j, np.uint8)
+            errors[j, tried] = kernels.quantize(x.T[tried].T, index, code)[2]
+    return errors
+
+
 @dataclass(frozen=True)
 class _Tariff:
     """A price of a bit, the code lengths of all scales, which of them are used, and the total squared error."""
@@ -75,7 +82,8 @@ class _Tariff:
 def _tariff(errors: F32, count: int, budget: int) -> _Tariff | None:
     """The lowest price, about, at which the indices of ``count`` blocks with ``errors`` (scales, N) of a sample fit.
 
-    None if no price does. Lengths are carried on from price to price, so a scale that falls out of use stays out.
+    None if no price does. None below the first is sought, where bits buy next to nothing. Lengths are carried on from
+    price to price, so a scale that falls out of use stays out.
     """
     low, price = 0.0, _total(errors.min(axis=0)) / errors.shape[1] * _LOWEST
     lengths = _lengths(np.bincount(errors.argmin(axis=0), minlength=len(errors)))
@@ -84,15 +92,17 @@ def _tariff(errors: F32, count: int, budget: int) -> _Tariff | None:
     while halvings < _HALVINGS and price < _HIGHEST * errors.max():
         at_price = lengths
         for _ in range(_ROUNDS):
-            index = (errors + (price * at_price).astype(np.float32)[:, None]).argmin(axis=0)
-            counts = np.bincount(index, minlength=len(errors)) * count // index.size
+            index = kernels.cheapest_scales(errors, (price * at_price[None]).astype(np.float32))[0]
+            counts = kernels.count_symbols(index, len(errors)) * count // index.size
             if _size(counts) <= budget:
-                error = _total(np.take_along_axis(errors, index[None], axis=0)[0])
+                error = _total(errors[index, np.arange(index.size)])
                 best = _Tariff(price, at_price, counts > 0, error)
                 break
             at_price = _lengths(counts)
         else:
             low, lengths = price, at_price
+        if best is not None and low == 0:
+            break
         halvings += best is not None
         price = price * _RISE if best is None else (low + best.price) / 2
     return best

@@ -20,7 +20,7 @@ from latq.kernels.reference import (
     signs,
     to_digits,
 )
-from latq.kernels.search import PRICES, NestedCode, estimated_errors, gauge
+from latq.kernels.search import PRICES, NestedCode, gauge
 from latq.kernels.vectors import finite
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "RansReader",
     "RansTables",
     "add8",
+    "cheapest_scales",
     "choose_points",
     "choose_scales",
     "codeword",
@@ -99,6 +100,7 @@ def _wants_native() -> bool:
 if _wants_native():
     from latq.kernels import compiled
     from latq.kernels.compiled import (
+        cheapest_scales,
         choose_points,
         choose_scales,
         copy_transposed,
@@ -106,6 +108,7 @@ if _wants_native():
         decode_points,
         divided,
         encode_points,
+        estimated_errors,
         fwht,
         guess_scales,
         join_digits,
@@ -145,7 +148,7 @@ else:
         unpack_bits,
         unrotate,
     )
-    from latq.kernels.search import choose_scales, guess_scales, quantize
+    from latq.kernels.search import cheapest_scales, choose_scales, estimated_errors, guess_scales, quantize
     from latq.kernels.vectors import (
         copy_transposed,
         divided,

@@ -71,11 +71,26 @@ def transpose(source: npt.NDArray[np.unsignedinteger], target: npt.NDArray[np.un
 PRICES: int
 MAX_SCALES: int
 
+class Codebook: ...
+
+def codebook(
+    pairs: I32, lefts: I32, rights: I32, members: I32, groups: I32, entries: I32, shells: I32, norms: F32
+) -> Codebook: ...
+
 class NestedCode: ...
 
 def nested_code(
-    q: int, offset: I32, scales: I32, steps: F32, inverses: F32, first: list[int], final: list[int]
+    q: int,
+    offset: I32,
+    scales: I32,
+    steps: F32,
+    inverses: F32,
+    first: list[int],
+    final: list[int],
+    book: Codebook | None,
 ) -> NestedCode: ...
+def estimated_errors(x: F32, code: NestedCode, errors: F32) -> None: ...
+def cheapest_scales(errors: F32, charges: F32, index: U8) -> None: ...
 def guess_scales(x: F32, code: NestedCode, charges: F32, index: U8) -> None: ...
 def choose_scales(x: F32, code: NestedCode, charges: F32, index: U8) -> None: ...
 def quantize(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels import _core, reference, search, vectors
+from latq.kernels.codebook import Codebook
 from latq.kernels.packed_model import packed
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
@@ -147,6 +148,20 @@ def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scale
     return out.T
 
 
+def estimated_errors(x: F32, code: NestedCode) -> F32:
+    if not _fits(code):
+        return search.estimated_errors(x, code)
+    errors = np.empty((len(code.steps), x.shape[1]), np.float32)
+    _core.estimated_errors(_blocks(x), _nested(code), errors)
+    return errors
+
+
+def cheapest_scales(errors: F32, charges: F32) -> U8:
+    index = np.empty((len(charges), errors.shape[1]), np.uint8)
+    _core.cheapest_scales(np.ascontiguousarray(errors), np.ascontiguousarray(charges), index)
+    return index
+
+
 def guess_scales(x: F32, code: NestedCode, charges: F32) -> U8:
     if not _fits(code):
         return search.guess_scales(x, code, charges)
@@ -178,7 +193,18 @@ def _fits(code: NestedCode) -> bool:
 
 
 def _nested(code: NestedCode) -> _core.NestedCode:
-    return _core.nested_code(code.q, code.offset, code.scales, code.steps, code.inverses, *code.windows())
+    args = code.q, code.offset, code.scales, code.steps, code.inverses, *code.windows()
+    return _core.nested_code(*args, _native_book(code.book) if code.book else None)
+
+
+@lru_cache(maxsize=8)
+def _native_book(book: Codebook) -> _core.Codebook:
+    groups = np.append(book.groups, np.int32(book.members.size))
+    shells = np.append(book.shells, np.int32(len(book.entries)))
+    halves = book.lefts.reshape(-1), book.rights.reshape(-1)
+    return _core.codebook(
+        book.pairs.reshape(-1), *halves, book.members, groups, book.entries.reshape(-1), shells, book.norms
+    )
 
 
 def _blocks(x: F32) -> F32:

@@ -1,8 +1,8 @@
 """The scale and the codeword for every block in a nested-lattice code: an encoder's search, in plain NumPy.
 
 A block is nearest to some lattice point at every scale, and mostly that is a codeword: at large scales always, at the
-smallest one that still holds the block often. Others are moved into the codebook, see :func:`_search`.
-Conway & Sloane 1983; NestQuant, Savkin et al. 2025.
+smallest one that still holds the block often. Others are moved into the codebook, see :func:`_search`. For the smallest
+nesting ratios all codewords are compared instead. Conway & Sloane 1983; NestQuant, Savkin et al. 2025.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latq.kernels.codebook import Codebook, all_errors, codebook, nearest_word
 from latq.kernels.reference import F32, I32, U8, U16, add8, codeword, coset_points, to_digits
 
 # Blocks are worked on in slices that stay in the cache.
 SLICE = 1 << 13
 # Rows of charges in a choice of scales.
 PRICES = 3
+# Nesting ratios up to this have so few codewords that all are compared.
+FEW = 3
 # Of the search for a codeword: rounds, and how far each goes in at least (along the normal of a face, over its length).
 ROUNDS = 8
 PUSH = np.float32(1 / 8)
@@ -39,6 +42,11 @@ class NestedCode:
     @property
     def inverses(self) -> F32:
         return np.float32(1) / self.steps
+
+    @property
+    def book(self) -> Codebook | None:
+        """All codewords, if they are few."""
+        return codebook(self.q, tuple(self.offset.tolist())) if self.q <= FEW else None
 
     def only(self, some: npt.NDArray[np.intp]) -> "NestedCode":
         """The code with some of its scales."""
@@ -86,7 +94,11 @@ def _estimate(size: F32, code: NestedCode, j: int, inside: np.float32, depth: np
 
 def guess_scales(x: F32, code: NestedCode, charges: F32) -> U8:
     """Scale of least estimated error + charge for every block (8, N), as :func:`choose_scales`."""
-    errors = estimated_errors(x, code)
+    return cheapest_scales(estimated_errors(x, code), charges)
+
+
+def cheapest_scales(errors: F32, charges: F32) -> U8:
+    """Scale of least error (K, N) + charge, the smallest of equals, under each row of ``charges`` (P, K): (P, N)."""
     return np.stack([(errors + row[:, None]).argmin(axis=0).astype(np.uint8) for row in charges])
 
 
@@ -105,6 +117,8 @@ def choose_scales(x: F32, code: NestedCode, charges: F32) -> U8:
 
 
 def _choose(x: F32, code: NestedCode, charges: F32) -> U8:
+    if book := code.book:
+        return cheapest_scales(all_errors(x, book, code.steps), charges)
     size = gauge(x)
     # The smallest scale at which a block lies in the codebook, rounding aside; the last if none does.
     holding = (size > (code.steps[:-1] * np.float32(code.q))[:, None]).sum(axis=0)
@@ -161,8 +175,13 @@ def _search(y: F32, code: NestedCode) -> tuple[I32, F32]:
     Voronoi region that the point is beyond: the target moves onto that face or by a little at least. Of all codewords
     met on the way, nearest points of either coset, the one nearest to the block is taken.
     """
-    q = np.float32(code.q)
     target = _shrunk(y, code.q)
+    if book := code.book:
+        point, word = _nearest(target, code)
+        missed = (point != word).any(axis=0)
+        point[:, missed] = nearest_word(y[:, missed], book)
+        return point, _distance(y, point)
+    q = np.float32(code.q)
     words, least = np.zeros(y.shape, np.int32), np.full(y.shape[1], np.inf, np.float32)
     active = np.arange(y.shape[1])
     for _ in range(ROUNDS):

@@ -28,9 +28,17 @@ struct PointModel {
     size_t classes;
 };
 
+// All codewords (latq/kernels/codebook.py); all starts have an end after the last.
+struct Codebook {
+    static constexpr size_t PARTS = 512, SETS = 64;  // at most so many pairs or halves, groups or shells
+    const int32_t *pair_values, *left_pairs, *right_pairs, *members, *group_starts, *entries, *shell_starts;
+    const float* norms;
+    size_t pairs, lefts, rights, groups, shells;
+};
 // A nested-lattice code (latq/kernels/search.py, NestedCode) and the windows of its scales.
 constexpr size_t MAX_SCALES = 16;
 struct NestedCode {
+    const Codebook* book;  // null unless all codewords are compared
     int32_t q, offset[8];
     size_t count;
     int32_t scales[MAX_SCALES];
@@ -128,7 +136,9 @@ struct Kernels {
     void (*codewords)(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
                       const int32_t* offset, float* out);
 
-    // search.guess_scales, choose_scales and quantize; ``scratch`` is CHOICE_SIZE bytes, aligned to 64.
+    // search.estimated_errors, cheapest_scales (for one row of charges), guess_scales, choose_scales and quantize; ``scratch`` is CHOICE_SIZE bytes, aligned to 64.
+    void (*estimated_errors)(const float* x, size_t blocks, const NestedCode& code, float* errors);
+    void (*cheapest_scales)(const float* errors, size_t scales, size_t blocks, const float* charges, uint8_t* index);
     void (*guess_scales)(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index);
     void (*choose_scales)(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index,
                           void* scratch);

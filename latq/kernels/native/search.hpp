@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "codebook.hpp"
 #include "codewords.hpp"
 #include "kernels.hpp"
 #include "points.hpp"
@@ -97,6 +98,7 @@ struct alignas(64) Queue {
     float targets[8 * (ROOM + W)];
     uint32_t places[ROOM + W], scales[ROOM + W];
     float least[ROOM + W];
+    Products products;
     size_t size = 0;
 
     void push(uint32_t place, uint32_t scale) {
@@ -104,6 +106,34 @@ struct alignas(64) Queue {
         ++size;
     }
 };
+
+// The W blocks in the queue from ``at`` on, in steps; those beyond its end are the first one again. Returns their number.
+LATQ_INLINE size_t load_queued(Queue& queue, size_t at, const float* x, const uint32_t* blocks, const NestedCode& code,
+                               F y[8]) {
+    const size_t n = queue.size - at < W ? queue.size - at : W;
+    for (size_t i = n; i < W; ++i) queue.places[at + i] = queue.places[at], queue.scales[at + i] = queue.scales[at];
+    uint32_t own[W];
+    for (size_t i = 0; i < W; ++i) own[i] = blocks[queue.places[at + i]];
+    const F inverse = (F)gather((const uint32_t*)code.inverses, load<U>(queue.scales + at));
+    load_blocks_at(x, own, y);
+    for (int i = 0; i < 8; ++i) y[i] *= inverse;
+    return n;
+}
+
+// The nearest of all codewords for all that are queued.
+template <class Better>
+inline void compare_all(Queue& queue, const float* x, const uint32_t* blocks, const NestedCode& code, Better better) {
+    for (size_t at = 0; at < queue.size; at += W) {
+        F y[8];
+        I word[8];
+        int32_t rows[8 * W];
+        const size_t n = load_queued(queue, at, x, blocks, code, y);
+        nearest_words(y, *code.book, queue.products, rows);
+        load_blocks(rows, word);
+        better((uint32_t)((1ull << n) - 1), queue.places + at, queue.scales + at, distance(y, word), word);
+    }
+    queue.size = 0;
+}
 
 // One round for all that are queued, who stay as long as their points are no codewords. ``blocks`` tells the block of
 // each place; ``better(place, scale, distance, word)`` takes every codeword that is the nearest so far.
@@ -113,14 +143,8 @@ inline void search_round(Queue& queue, const float* x, const uint32_t* blocks, c
     const float q = (float)code.q;
     size_t kept = 0;
     for (size_t at = 0; at < queue.size; at += W) {
-        const size_t n = queue.size - at < W ? queue.size - at : W;
-        for (size_t i = n; i < W; ++i) queue.places[at + i] = queue.places[at], queue.scales[at + i] = queue.scales[at];
-        uint32_t own[W];
-        for (size_t i = 0; i < W; ++i) own[i] = blocks[queue.places[at + i]];
         F y[8], target[8];
-        const F inverse = (F)gather((const uint32_t*)code.inverses, load<U>(queue.scales + at));
-        load_blocks_at(x, own, y);
-        for (int i = 0; i < 8; ++i) y[i] *= inverse;
+        const size_t n = load_queued(queue, at, x, blocks, code, y);
         if (initial) {
             for (int i = 0; i < 8; ++i) target[i] = y[i];
             shrink(target, code.q);
@@ -166,6 +190,7 @@ inline void search_round(Queue& queue, const float* x, const uint32_t* blocks, c
 
 template <class Better>
 inline void search(Queue& queue, const float* x, const uint32_t* blocks, const NestedCode& code, Better better) {
+    if (code.book) return compare_all(queue, x, blocks, code, better);
     for (int round = 0; round < ROUNDS && queue.size; ++round)
         search_round(queue, x, blocks, code, round == 0, round == ROUNDS - 1, better);
     queue.size = 0;
@@ -275,8 +300,33 @@ inline void search_choices(const float* x, const NestedCode& code, const float* 
            });
 }
 
+// search._choose where all codewords are compared.
+inline void choose_of_all(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index,
+                          Products& s) {
+    for (size_t b = 0; b < blocks; b += W) {
+        const size_t n = blocks - b < W ? blocks - b : W;
+        float some[8 * W];
+        F v[8], squares[8], best[PRICES];
+        U found[PRICES];
+        if (n < W) load_some(x + 8 * b, n, some);
+        load_blocks(n < W ? some : x + 8 * b, v);
+        find_products(v, *code.book, s);
+        for (int i = 0; i < 8; ++i) squares[i] = v[i] * v[i];
+        const F energy = sum8(squares);
+        for (size_t p = 0; p < PRICES; ++p) best[p] = all<F>(UNKNOWN), found[p] = U{};
+        for (size_t j = 0; j < code.count; ++j) {
+            F least = beyond(s, *code.book, 0, code.steps[j]);
+            for (size_t c = 1; c < code.book->shells; ++c)
+                least = least_of(beyond(s, *code.book, c, code.steps[j]), least);
+            offer((uint32_t)j, energy + least, ~I{}, charges, code, best, found);
+        }
+        for (size_t p = 0; p < PRICES; ++p) store_bytes(index + p * blocks + b, found[p], n);
+    }
+}
+
 inline void choose_scales(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index,
                           void* scratch) {
+    if (code.book) return choose_of_all(x, blocks, code, charges, index, ((Queue*)scratch)->products);
     Choice& s = *(Choice*)scratch;
     s.queue.size = 0;
     for (size_t b = 0; b < blocks; b += SLICE) {
@@ -312,8 +362,39 @@ inline void guess_scales(const float* x, size_t blocks, const NestedCode& code, 
         for (size_t p = 0; p < PRICES; ++p) best[p] = all<F>(UNKNOWN), found[p] = U{};
         for (size_t j = 0; j < code.count; ++j)
             offer((uint32_t)j, estimate(size, code, j, USUAL, DEPTH), ~I{}, charges, code, best, found);
-        for (size_t p = 0; p < PRICES; ++p)
-            for (size_t i = 0; i < n; ++i) index[p * blocks + b + i] = (uint8_t)found[p][i];
+        for (size_t p = 0; p < PRICES; ++p) store_bytes(index + p * blocks + b, found[p], n);
+    }
+}
+
+inline void estimated_errors(const float* x, size_t blocks, const NestedCode& code, float* errors) {
+    for (size_t b = 0; b < blocks; b += W) {
+        const size_t n = blocks - b < W ? blocks - b : W;
+        float some[8 * W];
+        F v[8];
+        if (n < W) load_some(x + 8 * b, n, some);
+        load_blocks(n < W ? some : x + 8 * b, v);
+        const F size = gauge(v);
+        for (size_t j = 0; j < code.count; ++j) {
+            const F found = estimate(size, code, j, USUAL, DEPTH);
+            std::memcpy(errors + j * blocks + b, &found, n * sizeof *errors);
+        }
+    }
+}
+
+inline void cheapest_scales(const float* errors, size_t scales, size_t blocks, const float* charges, uint8_t* index) {
+    for (size_t b = 0; b < blocks; b += W) {
+        const size_t n = blocks - b < W ? blocks - b : W;
+        F best = all<F>(UNKNOWN);
+        U found{};
+        for (size_t j = 0; j < scales; ++j) {
+            F cost{};
+            std::memcpy(&cost, errors + j * blocks + b, n * sizeof *errors);
+            cost += charges[j];
+            const I better = cost < best;
+            best = better ? cost : best;
+            found = better ? all<U>((uint32_t)j) : found;
+        }
+        store_bytes(index + b, found, n);
     }
 }
 
@@ -385,10 +466,10 @@ inline void quantize_slice(const float* x, const uint8_t* index, size_t blocks, 
         I point[8], other[8], word[8];
         nearest_two(target, code, point, other);
         uint32_t missed = lanes_of(decoded(point, code, word)) & (uint32_t)((1ull << n) - 1);
+        store_blocks(s.words + 8 * b, point);
         float found[W];
         store(found, distance(y, point) * (step * step));
         std::memcpy(errors + b, found, n * sizeof *found);
-        store_blocks(s.words + 8 * b, point);
         for (; missed; missed &= missed - 1) {
             const size_t place = b + (size_t)__builtin_ctz(missed);
             s.queue.push((uint32_t)place, index[place]);

@@ -232,6 +232,14 @@ LATQ_INLINE U load_numbers(const T* from, size_t n) {
     return load<U>(wide);
 }
 
+// The first n of W numbers below 256.
+LATQ_INLINE void store_bytes(uint8_t* to, U x, size_t n) {
+    typedef uint8_t B __attribute__((vector_size(W)));
+    const B bytes = __builtin_convertvector(x, B);
+    if (n >= W) store(to, bytes);
+    else std::memcpy(to, &bytes, n);
+}
+
 // --- transposition of W blocks of 8 numbers ---------------------------------------------------------------------
 
 typedef float F4 __attribute__((vector_size(16)));

@@ -37,12 +37,26 @@ class ChunkIndex(Sequence[ChunkRecord]):
 
     def check_tiling(self, start: int, end: int, align_log2: int, where: str) -> None:
         """The frames must fill ``start..end`` without a hole or an overlap."""
-        # parse() bounded count and lengths: these sums stay far below 2**64.
-        lengths = self._table["payload_len"]
-        spans = -(-(lengths.astype(np.int64) + FRAME_HEADER_SIZE) >> align_log2) << align_log2
-        bounds = start + np.concatenate(([0], np.cumsum(spans)))
+        bounds = start + np.concatenate(([0], np.cumsum(self._spans(align_log2))))
         if bounds[-1] != end or np.any(self._table["offset"] != bounds[:-1].astype(np.uint64)):
             raise CorruptError(f"{where}: the chunks do not tile bytes {start}..{end}")
+
+    def column(self, field: str) -> npt.NDArray[np.int64]:
+        """One field of all records."""
+        return self._table[field].astype(np.int64)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all payloads."""
+        return int(self.column("payload_len").sum())
+
+    def stored_bytes(self, align_log2: int) -> int:
+        """Bytes of all chunks with their frames and records."""
+        return int(self._spans(align_log2).sum()) + len(self) * CHUNK_RECORD_DTYPE.itemsize
+
+    def _spans(self, align_log2: int) -> npt.NDArray[np.int64]:
+        """Bytes of each frame; parse() bounded count and lengths, so sums stay far below 2**63."""
+        return -(-(self.column("payload_len") + FRAME_HEADER_SIZE) >> align_log2) << align_log2
 
     def find(self, tensor: int, chunk: int) -> ChunkRecord | None:
         position = bisect_left(self._keys, (tensor << 32) + chunk)

@@ -1,6 +1,6 @@
 """Open a container by reading its end, then any chunk by itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Self
 
 from latq.container.index import ChunkIndex
@@ -47,7 +47,7 @@ class ContainerReader:
             raise CorruptError(f"{self.name}: tensor {tensor} has no chunk {chunk}")
         return record
 
-    def chunks_of(self, tensor: int) -> Sequence[ChunkRecord]:
+    def chunks_of(self, tensor: int) -> ChunkIndex:
         """The tensor's chunks in ascending order; none if the file does not have it."""
         return self.records.of_tensor(tensor)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from latq.container import ByteSource, ChunkRecord, ContainerReader, container_overhead
+from latq.container import ByteSource, ChunkIndex, ChunkRecord, ContainerReader
 from latq.errors import CorruptError, InputError, LatqError
 from latq.pipeline.metadata import (
     Codec,
@@ -19,6 +19,7 @@ from latq.pipeline.metadata import (
     Tiling,
     chunk_count,
     matrix_shape,
+    vectors_of_chunks,
 )
 from latq.pipeline.rounding import narrowed
 from latq.sources import DTYPES, MatrixView, WritableArray
@@ -69,14 +70,14 @@ class Tensor:
         return self.entry.axis
 
     @property
-    def records(self) -> Sequence[ChunkRecord]:
+    def records(self) -> ChunkIndex:
         """Index records of the tensor's chunks, in order."""
         return self._file.reader.chunks_of(self._number)
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of its chunks with their frames and index records."""
-        return sum(record.payload_len + container_overhead(record.payload_len) for record in self.records)
+        return self.records.stored_bytes(self._file.reader.preamble.align_log2)
 
     @property
     def bits_per_entry(self) -> float:
@@ -283,23 +284,15 @@ class File(Mapping[str, Tensor]):
                     f"{self.name}: tensor {entry.name!r} has {len(records)} chunks, not {chunk_count(entry, codec)}"
                 )
             expected += len(records)
-            for position, record in enumerate(records):
-                if (
-                    record.chunk != position
-                    or record.codec != codec.id
-                    or record.vectors != _vectors(entry, codec, position)
-                ):
-                    raise CorruptError(
-                        f"{self.name}: tensor {entry.name!r}: chunk {position} does not match its description"
-                    )
+            wrong = records.column("chunk") != np.arange(len(records))
+            wrong |= records.column("codec") != codec.id
+            wrong |= records.column("vectors") != vectors_of_chunks(entry, codec)
+            if wrong.any():
+                raise CorruptError(
+                    f"{self.name}: tensor {entry.name!r}: chunk {int(wrong.argmax())} does not match its description"
+                )
         if expected != len(self.reader.records):
             raise CorruptError(f"{self.name}: chunks that belong to no tensor")
-
-
-def _vectors(entry: TensorEntry, codec: Codec, chunk: int) -> int:
-    if isinstance(codec, RawCodec):
-        return min(codec.chunk_entries, entry.size - chunk * codec.chunk_entries)
-    return Tiling.of(entry, codec).tile(chunk).vectors
 
 
 def _unzstd(payload: bytes, size: int, place: str) -> bytes:

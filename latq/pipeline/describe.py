@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from latq.container import container_overhead
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.metadata import KEPT_ALL, E8Codec, MatrixCodec, RawCodec, side_bytes
 from latq.theory import bits_lost, product_error, product_limit, unbiased_noise
@@ -27,19 +26,18 @@ class Parts:
 
 def parts_of(tensor: Tensor) -> Parts:
     """Where the bytes of a tensor go. Codes that have no scale indices count as indices."""
-    payload = sum(record.payload_len for record in tensor.records)
-    container = sum(container_overhead(record.payload_len) for record in tensor.records)
+    payload = tensor.records.payload_bytes
+    container = tensor.stored_bytes - payload
     if isinstance(tensor.codec, RawCodec):
         return Parts(payload, 0, 0, container)
-    tiling = tensor.tiling
-    tiles = [tiling.tile(chunk) for chunk in range(tiling.count)]
-    side = sum(side_bytes(tensor.codec, tile.vectors) for tile in tiles)
+    shapes = tensor.tiling.shapes().items()
+    side = sum(count * side_bytes(tensor.codec, vectors) for (vectors, _), count in shapes)
     if not isinstance(tensor.codec, E8Codec):
         return Parts(payload - side, 0, side, container)
     from latq.codecs import e8
 
     kept = tensor.codec.kept_of
-    digits = sum(e8.digits_size(tile.vectors * kept(tile.length), tensor.codec.q) for tile in tiles)
+    digits = sum(count * e8.digits_size(vectors * kept(length), tensor.codec.q) for (vectors, length), count in shapes)
     return Parts(digits, payload - digits - side, side, container)
 
 

@@ -13,6 +13,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import Meta
 
 from latq.container import dump_canonical, parse_strict
@@ -290,6 +292,12 @@ class Tile:
         return self.vectors * self.length
 
 
+def _pieces(size: int, step: int) -> dict[int, int]:
+    """How many pieces of each length ``size`` is cut into, step by step."""
+    whole, rest = divmod(size, step)
+    return {length: count for length, count in ((step, whole), (rest, 1)) if length and count}
+
+
 @dataclass(frozen=True)
 class Tiling:
     """How chunks tile an n x m matrix: groups of entries, and in each of them runs of vectors."""
@@ -322,6 +330,14 @@ class Tiling:
     def count(self) -> int:
         return self.groups * self.runs if self.n and self.m else 0
 
+    def shapes(self) -> dict[tuple[int, int], int]:
+        """How many chunks have each number of vectors and length."""
+        return {
+            (vectors, length): runs * groups
+            for vectors, runs in _pieces(self.m, self.chunk_vectors).items()
+            for length, groups in _pieces(self.n, self.group).items()
+        }
+
     def tile(self, chunk: int) -> Tile:
         g, r = divmod(chunk, self.runs)
         v0, e0 = r * self.chunk_vectors, g * self.group
@@ -340,6 +356,18 @@ def chunk_count(entry: TensorEntry, codec: Codec) -> int:
     if isinstance(codec, RawCodec):
         return -(-entry.size // codec.chunk_entries)
     return Tiling.of(entry, codec).count
+
+
+def vectors_of_chunks(entry: TensorEntry, codec: Codec) -> npt.NDArray[np.int64]:
+    """Vectors of each chunk of a tensor, entries of those of a lossless one."""
+    if isinstance(codec, RawCodec):
+        return _cut(entry.size, codec.chunk_entries)
+    tiling = Tiling.of(entry, codec)
+    return np.tile(_cut(tiling.m, tiling.chunk_vectors), tiling.groups)
+
+
+def _cut(size: int, step: int) -> npt.NDArray[np.int64]:
+    return np.minimum(step, size - np.arange(0, size, step, dtype=np.int64))
 
 
 def side_bytes(codec: MatrixCodec, vectors: int) -> int:

@@ -11,8 +11,8 @@ from latq.errors import ParameterError
 from latq.sources.base import Array, ArrayLike, Index, WritableArray
 from latq.sources.files import release_pages
 
-# The system maps up to 64 KiB for each row that is touched.
-_SLAB_ROWS = 1 << 10
+# The system brings up to 2 MiB into memory for each row that is touched.
+_SLAB_ROWS = 1 << 6
 
 
 def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Index]:

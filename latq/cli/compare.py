@@ -16,6 +16,7 @@ from latq.cli.common import (
     console_options,
     force_option,
     input_path,
+    keep_freed_memory,
     tensor_option,
     threads_option,
 )
@@ -80,6 +81,7 @@ def command(
     The rate counts real bytes of the file. D is the mean squared error over the mean square, and the bits lost are
     those above the Shannon limit of a Gaussian source at that D. Lossless tensors must agree bit by bit.
     """
+    keep_freed_memory()
     console = Console(as_json, quiet, verbose)
     paths = [original, file, *(pair or ())]
     if paths.count(STANDARD_STREAM) > 1:

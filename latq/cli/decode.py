@@ -12,6 +12,7 @@ from latq.cli.common import (
     console_options,
     force_option,
     input_path,
+    keep_freed_memory,
     open_file,
     output_path,
     tensor_option,
@@ -67,6 +68,7 @@ def command(
 
     Columns are the vectors along the contraction axis: columns of an n x m matrix encoded with axis 0.
     """
+    keep_freed_memory()
     console = Console(as_json, quiet, verbose)
     kind = "npy" if output == STANDARD_STREAM else kind_of(output)
     if kind is None:

@@ -17,6 +17,7 @@ from latq.cli.common import (
     force_option,
     human_bytes,
     input_path,
+    keep_freed_memory,
     output_stream,
     tensor_option,
     threads_option,
@@ -102,6 +103,7 @@ def command(
     FILE.h5:/group/data takes one dataset. Integers, booleans, one-dimensional tensors of a checkpoint and tensors too
     small to gain are kept lossless.
     """
+    keep_freed_memory()
     console = Console(as_json, quiet, verbose)
     given = click.get_current_context().get_parameter_source("bits")
     if options["error"] is not None and given is click.core.ParameterSource.COMMANDLINE:

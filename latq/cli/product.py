@@ -7,7 +7,15 @@ from contextlib import contextmanager
 import click
 
 from latq import api
-from latq.cli.common import Console, console_options, force_option, is_latq, output_path, threads_option
+from latq.cli.common import (
+    Console,
+    console_options,
+    force_option,
+    is_latq,
+    keep_freed_memory,
+    output_path,
+    threads_option,
+)
 from latq.errors import ParameterError
 from latq.products.estimator import Estimate, multiply
 from latq.products.operands import Operand, PlainOperand
@@ -47,6 +55,7 @@ def command(
 
     Either side may also be a plain .npy, .h5 or .safetensors file. The summary predicts the error of the estimate.
     """
+    keep_freed_memory()
     console = Console(as_json, quiet, verbose)
     kind = "npy" if output == "-" else kind_of(output)
     if kind not in ("npy", "h5"):

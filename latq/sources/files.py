@@ -15,7 +15,7 @@ from latq.errors import InputError
 from latq.sources.base import Array, Index
 
 # Pages of mapped files that may be in the memory of the process, and how often that is looked at.
-MAX_RESIDENT = 256 << 20
+MAX_RESIDENT = 128 << 20
 _STATUS = "/proc/self/statm"
 
 

@@ -1,4 +1,4 @@
-"""Kernels: defined in NumPy (reference, points, search, vectors), native where the extension is built.
+"""Kernels: defined in NumPy (reference, points, search, codebook, vectors), native where the extension is built.
 
 ``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
 """

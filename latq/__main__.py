@@ -9,7 +9,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from latq.cli.failure import fail
+from latq.cli.failure import Stop, fail
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -21,6 +21,8 @@ EXIT_TERMINATED = 143
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # Else it is to be ignored.
+        signal.signal(signal.SIGINT, _interrupt)
     sys.unraisablehook = _insist
     arguments = sys.argv[1:]
     as_json = "--json" in arguments
@@ -39,9 +41,16 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Unwind on Ctrl-C."""
+    Stop.raised = KeyboardInterrupt()
+    raise Stop.raised
+
+
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """Unwind on SIGTERM, so that temporary files are removed."""
-    raise SystemExit
+    Stop.raised = SystemExit()
+    raise Stop.raised
 
 
 def _insist(lost: "UnraisableHookArgs") -> None:

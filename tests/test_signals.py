@@ -164,3 +164,18 @@ pause()
 def test_what_a_library_swallows_stops_all_the_same(number: signal.Signals) -> None:
     done = stopped(["info", "a.latq"], number, **slow_module("numpy", SWALLOWED))
     assert done.returncode == CODES[number]
+
+
+TURNED = """
+Path("begun").touch()
+try:
+    pause()
+except BaseException:
+    raise ImportError("cannot initialise") from None
+"""
+
+
+@both
+def test_what_a_library_turns_into_an_import_error(number: signal.Signals) -> None:
+    done = stopped(["info", "a.latq"], number, **slow_module("numpy", TURNED))
+    assert done.returncode == CODES[number]

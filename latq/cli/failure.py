@@ -5,6 +5,12 @@ import os
 import sys
 
 
+class Stop:
+    """What a signal has raised, if one came: a library that it meets while it is imported may raise something else."""
+
+    raised: BaseException | None = None
+
+
 def fail(message: str, code: int, as_json: bool, kind: str = "UsageError") -> int:
     """One line on standard error; the same as an object on standard output for ``--json``. Returns ``code``."""
     line = " ".join(message.split())

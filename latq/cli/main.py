@@ -7,7 +7,7 @@ from errno import ENOSPC
 import click
 
 from latq import __version__
-from latq.cli.failure import fail, forget_standard_output
+from latq.cli.failure import Stop, fail, forget_standard_output
 from latq.errors import LatqError
 
 VERBS = {
@@ -74,6 +74,8 @@ def run(arguments: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else "standard output: " if error.errno == ENOSPC else ""
         return fail(f"{place}{error.strerror or error}", 1, as_json, "OSError")
     except ImportError as error:
+        if Stop.raised:
+            raise Stop.raised from None
         # A setting that this installation cannot serve, such as LATQ_KERNELS=native without native kernels.
         return fail(str(error), 1, as_json, "ImportError")
     except MemoryError:

@@ -5,6 +5,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -163,18 +164,16 @@ def cheapest_scales(errors: F32, charges: F32) -> U8:
 
 
 def guess_scales(x: F32, code: NestedCode, charges: F32) -> U8:
-    if not _fits(code):
-        return search.guess_scales(x, code, charges)
-    index = np.empty((search.PRICES, x.shape[1]), np.uint8)
-    _core.guess_scales(_blocks(x), _nested(code), np.ascontiguousarray(charges), index)
-    return index
+    return _scales(_core.guess_scales, x, code, charges) if _fits(code) else search.guess_scales(x, code, charges)
 
 
 def choose_scales(x: F32, code: NestedCode, charges: F32) -> U8:
-    if not _fits(code):
-        return search.choose_scales(x, code, charges)
+    return _scales(_core.choose_scales, x, code, charges) if _fits(code) else search.choose_scales(x, code, charges)
+
+
+def _scales(kernel: Callable[..., None], x: F32, code: NestedCode, charges: F32) -> U8:
     index = np.empty((search.PRICES, x.shape[1]), np.uint8)
-    _core.choose_scales(_blocks(x), _nested(code), np.ascontiguousarray(charges), index)
+    kernel(_blocks(x), _nested(code), np.ascontiguousarray(charges), index)
     return index
 
 

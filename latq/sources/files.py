@@ -18,15 +18,7 @@ from latq.sources.base import Array, Index
 MAX_RESIDENT = 128 << 20
 _STATUS = "/proc/self/statm"
 
-
-class FileMap(mmap.mmap):
-    """All bytes of a file, shared with it."""
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-_MAPS: WeakSet[FileMap] = WeakSet()
+_MAPS: WeakSet[mmap.mmap] = WeakSet()
 
 
 def release_pages() -> None:
@@ -65,11 +57,11 @@ def read_start(path: Path, size: int) -> bytes:
         raise InputError(f"{path}: {error.strerror}; check the path and its permissions") from error
 
 
-def map_bytes(path: Path) -> FileMap:
+def map_bytes(path: Path) -> mmap.mmap:
     """A memory map of all bytes of a file."""
     try:
         with open(path, "rb") as file:
-            mapping = FileMap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _MAPS.add(mapping)
         return mapping
     except (OSError, ValueError) as error:
@@ -77,7 +69,7 @@ def map_bytes(path: Path) -> FileMap:
 
 
 def view(
-    mapping: FileMap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Literal["C", "F"] = "C"
+    mapping: mmap.mmap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Literal["C", "F"] = "C"
 ) -> Array:
     """An array lying at ``offset`` of a map; unlike np.memmap this permits empty arrays and any alignment."""
     return np.ndarray(shape, dtype, mapping, offset, order=order)

@@ -16,9 +16,9 @@ from latq.pipeline.encode import EncodeReport, encode_source, source_of
 from latq.pipeline.metadata import RawCodec
 from latq.pipeline.plan import Coding
 from latq.pipeline.restore import restore
-from latq.products.estimator import Estimate, ProductReport, multiply
+from latq.products.estimator import DEFAULT_MEMORY, Estimate, ProductReport, multiply
 from latq.products.operands import CompressedOperand, Operand, PlainOperand
-from latq.sources import MatrixView, SourceTensor, atomic_output
+from latq.sources import MatrixView, SourceTensor, WritableArray, atomic_output
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision
 
@@ -153,25 +153,48 @@ Factor = Tensor | File | Array | Path | bytes
 
 @overload
 def product(
-    a: Factor, b: Factor, *, estimate: Estimate = ..., threads: int = ..., report: Literal[False] = ...
-) -> npt.NDArray[np.float32]: ...
+    a: Factor, b: Factor, *, estimate: Estimate = ..., error_bars: WritableArray | None = ..., threads: int = ...,
+    memory: int = ..., report: Literal[False] = ...,
+) -> npt.NDArray[np.float32]: ...  # fmt: skip
 @overload
 def product(
-    a: Factor, b: Factor, *, estimate: Estimate = ..., threads: int = ..., report: Literal[True]
-) -> tuple[npt.NDArray[np.float32], ProductReport]: ...
+    a: Factor, b: Factor, *, estimate: Estimate = ..., error_bars: WritableArray | None = ..., threads: int = ...,
+    memory: int = ..., report: Literal[True],
+) -> tuple[npt.NDArray[np.float32], ProductReport]: ...  # fmt: skip
 def product(
-    a: Factor, b: Factor, *, estimate: Estimate = "unbiased", threads: int = 1, report: bool = False
-) -> npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ProductReport]:
+    a: Factor, b: Factor, *, estimate: Estimate = "auto", error_bars: WritableArray | None = None, threads: int = 1,
+    memory: int = DEFAULT_MEMORY, report: bool = False,
+) -> npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ProductReport]:  # fmt: skip
     """Estimate A^T B, shape (m_a, m_b), from compressed operands without decoding them in full.
 
-    Each side is a tensor, a file with one tensor (open, path or bytes), or a plain array with vectors along axis 0.
-    "unbiased" is right on average over rotations in every entry; "shrunk" has the least expected Frobenius error.
-    With ``report=True`` also returns the predicted error (Ordentlich & Polyanskiy 2024, section on the practical
-    scheme; the error of a rotated quantizer is isotropic, so energies add). ParameterError if the lengths differ.
+    Parameters
+    ----------
+    a, b
+        A tensor, a file with one tensor (open, path or bytes), or a plain array with vectors along axis 0. Where both
+        are the same tensor, its vectors' squared norms on the diagonal are what the file knows of them.
+    estimate
+        "unbiased" is right on average over rotations in every entry; "shrunk" multiplies it by the factor of least
+        expected Frobenius error, which the files tell; "auto" does so where that error falls by a hundredth or more
+        and no error bars are asked for.
+    error_bars
+        Array of shape (m_a, m_b) to be filled with the standard error of every entry, over random rotations; with a
+        bound of the error where a side was encoded without a rotation.
+    memory
+        Bytes to work in, about, beside the result.
+    report
+        Also return the predicted error (Ordentlich & Polyanskiy 2024, section on the practical scheme: the error of a
+        rotated quantizer is isotropic, so energies add).
+
+    Raises
+    ------
+    ParameterError
+        The lengths differ.
     """
     left, right = operand_of(a), operand_of(b)
     out = np.empty((left.m, right.m), np.float32)
-    outcome = multiply(left, right, out, estimate=estimate, threads=threads)
+    outcome = multiply(
+        [(left, right)], out, estimate=estimate, error_bars=error_bars, threads=threads, memory=memory
+    )  # fmt: skip
     return (out, outcome) if report else out
 
 

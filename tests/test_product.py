@@ -49,13 +49,13 @@ def test_close_to_the_limit() -> None:
 
 def test_groups_and_partial_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latq.pipeline.metadata.CHUNK_ENTRIES", 1 << 17)
-    monkeypatch.setattr("latq.products.estimator.PANEL_ENTRIES", 8 * 70_001)
-    monkeypatch.setattr("latq.products.estimator.TILE_ENTRIES", 8 * 3)
     a, b = pair(70_001, 25, mean=0.5)
     data = latq.encode(a, 3), latq.encode(b[:, :17], 3)
     assert len(latq.open(data[0])["data"].records) > 20
     estimate, report = latq.product(*data, threads=2, report=True)
     assert ratio(estimate, report, exact(a, b[:, :17])) == pytest.approx(1.0, abs=0.05)
+    for memory in (1 << 12, 1 << 22):
+        assert (latq.product(*data, memory=memory) == estimate).all()
 
 
 def test_unbiased_over_rotations() -> None:
@@ -105,7 +105,7 @@ def test_shrinking_lowers_the_error_by_the_predicted_amount() -> None:
     a, b = pair(1000, 400)
     data = latq.encode(a, 1.7), latq.encode(b, 1.7)
     truth = exact(a, b)
-    plain, plain_report = latq.product(*data, report=True)
+    plain, plain_report = latq.product(*data, estimate="unbiased", report=True)
     shrunk, report = latq.product(*data, estimate="shrunk", report=True)
     assert report.shrink == pytest.approx(1 / (1 + plain_report.normalized), rel=0.03)
     assert np.linalg.norm(shrunk - truth) < 0.95 * np.linalg.norm(plain - truth)

@@ -40,7 +40,7 @@ Examples:
 @click.option("--axis-a", type=int, help="Contraction axis of a plain A [default: the one that encode would take].")
 @click.option("--axis-b", type=int, help="Contraction axis of a plain B.")
 @click.option(
-    "--estimate", type=click.Choice(["unbiased", "shrunk"]), default="unbiased", show_default=True,
+    "--estimate", type=click.Choice(["auto", "unbiased", "shrunk"]), default="auto", show_default=True,
     help="Right on average in every entry, or least expected Frobenius error.",
 )  # fmt: skip
 @force_option
@@ -72,7 +72,9 @@ def command(
             console.progress("multiplying", left.m * right.m) as progress,
             open_sink(temporary, kind, [spec]) as sink,
         ):
-            report = multiply(left, right, sink.target("data"), estimate=estimate, threads=threads, progress=progress)
+            report = multiply(
+                [(left, right)], sink.target("data"), estimate=estimate, threads=threads, progress=progress
+            )
     if report.note:
         console.warn(report.note)
     limit = product_limit_of(rate_a, rate_b)

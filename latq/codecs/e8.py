@@ -58,17 +58,15 @@ def encode(
     return section, packing.pack(flat, params.q), stream_of(integers)[: x.size]
 
 
-def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int) -> F32:
-    """Integers (count,) as float32, exact; CorruptError when a section is damaged."""
+def decode(
+    index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int
+) -> tuple[F32, npt.NDArray[np.int32]]:
+    """Integers (count,) as float32, exact, and the scale of each block; CorruptError when a section is damaged."""
     blocks = count_of(count)
     if len(digit_section) != digits_size(count, params.q):
         raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
     digits = packing.unpack(digit_section, params.q, blocks * BLOCK)
-    return _integers(digits.reshape(-1, BLOCK).T, index, params)[:count]
-
-
-def _integers(digits: npt.NDArray[np.uint16], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
-    """Codewords of ``digits`` times the scale of their block, as a flat stream."""
-    offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
-    return stream_of(kernels.scaled_codewords(digits, params.q, offset, scales[index]))
+    scales = np.array(params.scales, np.int32)[index]
+    words = kernels.scaled_codewords(digits.reshape(-1, BLOCK).T, params.q, np.array(params.offset, np.int32), scales)
+    return stream_of(words)[:count], scales

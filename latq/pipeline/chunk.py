@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.codecs import e8, e8_entropy, scalar
-from latq.codecs.blocks import blocks_of, lowest_classes
+from latq.codecs.blocks import BLOCK, blocks_of, lowest_classes
 from latq.codecs.e8_scales import Effort
 from latq.coding import rans
 from latq.errors import CorruptError
@@ -33,6 +33,7 @@ from latq.transforms.sizes import SizeClasses
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
 
 MAX_EXPONENT = 1100
 
@@ -52,7 +53,9 @@ class RotatedChunk:
     """Decoded vectors before the inverse rotation: entry = 2^exponent * (scale * integer), mean in the same unit.
 
     ``integers`` (vectors, kept) are those of the coordinates that are coded; the others are 0. Scales, means and
-    alignments are given for every vector, whatever the file has them for.
+    alignments are given for every vector, whatever the file has them for: ``classes`` of vectors, or each if None.
+    ``steps`` are sums of squares of the quantizer's steps over the coordinates of each vector, up to a factor; None
+    where there is one step.
     """
 
     integers: F32
@@ -61,6 +64,8 @@ class RotatedChunk:
     means: F64
     alignment: F64 | None
     exponent: int
+    classes: U8 | None
+    steps: F64 | None
 
     @property
     def padded(self) -> F32:
@@ -175,18 +180,33 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
     named, first, second = body[:named_size], body[named_size:][:first_size], body[named_size + first_size :]
     classes = rans.decode(named, codec.classes, vectors) if codec.classes > 1 else np.zeros(vectors, np.uint8)
     kept = codec.kept_of(length)
+    steps = None
     if isinstance(codec, ScalarCodec):
         integers = scalar.decode_fixed(first, second, codec.table, vectors * kept)
     elif isinstance(codec, ScalarEntropyCodec):
         integers = scalar.decode_entropy(first, second, codec.table, vectors * kept)
     elif isinstance(codec, E8Codec):
-        integers = e8.decode(first, second, codec.parameters, vectors * kept)
+        integers, scales_of_blocks = e8.decode(first, second, codec.parameters, vectors * kept)
+        steps = _summed_squares(scales_of_blocks, vectors, kept)
     else:
         block_classes = lowest_classes(classes, kept)
         integers = e8_entropy.decode(first, second, codec.density, block_classes, vectors * kept)
     if codec.classes:
         scales, alignment = scales[classes], None if alignment is None else alignment[classes]
-    return RotatedChunk(integers.reshape(vectors, kept), length, scales, means, alignment, exponent)
+    return RotatedChunk(
+        integers.reshape(vectors, kept), length, scales, means, alignment, exponent,
+        classes if codec.classes else None, steps,
+    )  # fmt: skip
+
+
+def _summed_squares(of_blocks: npt.NDArray[np.int32], vectors: int, kept: int) -> F64:
+    """Squares of numbers given for blocks of the stream, summed over the coordinates of each vector."""
+    squares = of_blocks.astype(np.float64) ** 2
+    ends = np.arange(vectors + 1) * kept
+    whole, part = np.divmod(ends, BLOCK)
+    before = np.concatenate([[0.0], np.cumsum(squares) * BLOCK, [0.0]])[whole] + part * np.append(squares, 0.0)[whole]
+    summed: F64 = np.diff(before)
+    return summed
 
 
 def reconstruct(chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

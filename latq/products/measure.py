@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Progress = Callable[[int], None]
 
+ESTIMATES: tuple[Estimate, ...] = "unbiased", "shrunk"
 # Vectors of one tile of the exact product, and entries of them multiplied at a time.
 TILE_VECTORS = 1 << 10
 PANEL_ENTRIES = 1 << 12
@@ -57,9 +57,9 @@ def measure_product(
     with TemporaryDirectory() as directory:
         estimates: dict[Estimate, F32] = {}
         reports: dict[Estimate, ProductReport] = {}
-        for estimate in get_args(Estimate):
+        for estimate in ESTIMATES:
             scratch = np.memmap(Path(directory, estimate), np.float32, "w+", shape=(a.m, b.m))
-            reports[estimate] = multiply(a, b, scratch, estimate=estimate, threads=threads, progress=progress)
+            reports[estimate] = multiply([(a, b)], scratch, estimate=estimate, threads=threads, progress=progress)
             estimates[estimate] = scratch
         square, errors = 0.0, dict.fromkeys(estimates, 0.0)
         for tile, exact in _exact_tiles(exact_a, exact_b):

@@ -1,47 +1,32 @@
 """What can stand on either side of a product: compressed tensors and plain arrays, vectors in a common rotation."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
+from hashlib import sha256
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from latq.errors import InputError
 from latq.pipeline.chunk import RotatedChunk, reconstruct
 from latq.pipeline.decode import Tensor
-from latq.pipeline.metadata import MAX_GROUP, MatrixCodec
+from latq.pipeline.metadata import KEPT_ALL, MatrixCodec
+from latq.products.frame import Frame
+from latq.products.noise import sizes_of
+from latq.products.panel import Panel, rotated_ones, squared_norms, together, widened
 from latq.sources import MatrixView
 from latq.theory import unbiased_noise
-from latq.transforms.rotation import Rotation, rotate, unrotate
+from latq.transforms.rotation import rotate, unrotate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The coordinates in which two operands meet: groups of entries and the rotation of each."""
-
-    n: int
-    group: int
-    rotation: Rotation
-    seed: int
-
-    @property
-    def groups(self) -> list[tuple[int, int]]:
-        return [(e, min(e + self.group, self.n)) for e in range(0, self.n, max(self.group, 1))]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Vectors of one group, rotated (vectors, length); ``means`` are what was taken out, None if nothing was."""
-
-    rotated: F32
-    means: F64 | None
+# Entries of a plain array that are best read together.
+_PIECE = 1 << 20
 
 
 class Operand(ABC):
@@ -49,11 +34,17 @@ class Operand(ABC):
 
     n: int
     m: int
+    # Vectors that are stored together.
+    _step: int
+    # Whether its errors, if it has any, are turned at random, as those of rotated vectors are.
+    random: bool
+    # Share of the coordinates that are coded.
+    kept: float
 
     @property
     @abstractmethod
-    def frame(self) -> Frame | None:
-        """The frame that it is stored in, or None if it takes any."""
+    def frames(self) -> list[Frame]:
+        """The frames that it is stored in; none if it takes any."""
 
     @abstractmethod
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
@@ -65,33 +56,23 @@ class Operand(ABC):
         """Sum of squares of all entries."""
 
     @property
-    def centred(self) -> bool:
-        """Whether means were taken out of the vectors."""
-        return False
-
-    @property
-    def centred_energy(self) -> float:
-        """The part of ``energy`` that quantization errors are relative to."""
-        return self.energy
-
-    @property
-    def noise(self) -> float:
-        """Energy of the error of the unbiased reconstruction, over the centred energy."""
+    def error_energy(self) -> float:
+        """Energy of the error of the unbiased reconstruction: of all vectors together it is known."""
         return 0.0
 
-    @property
-    def fitted(self) -> bool:
-        """Whether every vector has a scale of its own, fitted to it: then its error is orthogonal to it."""
-        return True
-
-    def kept(self, frame: Frame, group: int) -> float:
-        """Share of the coordinates of a group of ``frame`` that panels can differ from 0 in."""
-        return 1.0
+    def pieces(self, v0: int, v1: int) -> Iterator[tuple[int, int]]:
+        """Vectors [v0, v1) in runs that are best asked for together."""
+        for first in range(v0 - v0 % self._step, v1, self._step):
+            yield max(first, v0), min(first + self._step, v1)
 
     @property
-    def step(self) -> int:
-        """Vectors that are best asked for together."""
-        return 1
+    def identity(self) -> bytes:
+        """The same for two sides only if both have the same vectors and the same errors; empty if there are none."""
+        return b""
+
+    def runs(self, v0: int, v1: int) -> Iterator[tuple[bytes, int, int]]:
+        """Where vectors [v0, v1) come from: identity, first vector there, number of vectors."""
+        yield self.identity, v0, v1 - v0
 
 
 class PlainOperand(Operand):
@@ -100,15 +81,18 @@ class PlainOperand(Operand):
     def __init__(self, view: MatrixView, where: str = "operand") -> None:
         self._view, self._where = view, where
         self.n, self.m = view.n, view.m
+        self._step = max(1, _PIECE // max(view.n, 1))
+        self.random, self.kept = True, 1.0
 
     @property
-    def frame(self) -> Frame | None:
-        return None
+    def frames(self) -> list[Frame]:
+        return []
 
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
         e0, e1 = frame.groups[group]
         x = self.entries(v0, v1, e0, e1).astype(np.float32)
-        return Panel(rotate(x, frame.rotation, frame.seed), None)
+        values = rotate(x, frame.rotation, frame.seed)
+        return _exact(values, frame)
 
     def entries(self, v0: int, v1: int, e0: int, e1: int) -> npt.NDArray[np.floating]:
         """Entries [e0, e1) of vectors [v0, v1); InputError if one is not finite in float32."""
@@ -134,91 +118,125 @@ class CompressedOperand(Operand):
         assert isinstance(tensor.codec, MatrixCodec)
         self._tensor, self._codec = tensor, tensor.codec
         self.n, self.m = tensor.n, tensor.m
+        self._step = tensor.codec.chunk_vectors
+        self.random, self.kept = tensor.codec.rotation != "none", tensor.codec.kept / KEPT_ALL
 
     @property
-    def frame(self) -> Frame:
+    def frames(self) -> list[Frame]:
+        return [self._frame]
+
+    @property
+    def _frame(self) -> Frame:
         return Frame(self.n, self._codec.group, self._codec.rotation, self._codec.seed)
-
-    @property
-    def step(self) -> int:
-        return self._codec.chunk_vectors
 
     @property
     def energy(self) -> float:
         return self._tensor.entry.energy
 
     @property
-    def centred_energy(self) -> float:
-        return max(self._tensor.entry.energy - self._tensor.entry.mean_energy, 0.0)
+    def error_energy(self) -> float:
+        entry, centred = self._tensor.entry, self._centred_energy
+        return centred * unbiased_noise(centred, entry.overlap, entry.error)
 
-    @property
-    def noise(self) -> float:
-        return unbiased_noise(self.centred_energy, self._tensor.entry.overlap, self._tensor.entry.error)
-
-    @property
-    def centred(self) -> bool:
-        return self._codec.centre
-
-    @property
-    def fitted(self) -> bool:
-        return self._codec.classes == 0
-
-    def kept(self, frame: Frame, group: int) -> float:
-        if frame != self.frame:
-            return 1.0
-        e0, e1 = frame.groups[group]
-        return self._codec.kept_of(e1 - e0) / (e1 - e0)
+    @cached_property
+    def identity(self) -> bytes:
+        entry = self._tensor.entry
+        told = (entry.shape, entry.axis, entry.energy, entry.overlap, entry.error, self._codec)
+        return sha256(msgspec.msgpack.encode(told) + self._tensor.records.column("payload_crc").tobytes()).digest()
 
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
-        same_groups = frame.group == self.frame.group
-        if frame != self.frame and not same_groups:
+        if frame.group != self._frame.group:
             return self._regrouped(frame.groups[group], v0, v1, frame)
-        rotated: list[F32] = []
-        means: list[F64] = []
-        for chunk, rows in self._chunks(group, v0, v1):
-            gains = np.ldexp(chunk.scales * self._unbias(chunk), chunk.exponent)
-            block = (chunk.padded * gains[:, None].astype(np.float32))[rows]
-            if frame != self.frame:
-                block = rotate(unrotate(block, self._codec.rotation, self._codec.seed), frame.rotation, frame.seed)
-            rotated.append(block)
-            means.append(np.ldexp(chunk.means, chunk.exponent)[rows])
-        return Panel(np.concatenate(rotated), np.concatenate(means) if self.centred else None)
+        panels = [self._panel(chunk)[rows] for chunk, rows in self._chunks(group, v0, v1)]
+        if frame != self._frame:
+            panels = [self._turned(panel, frame) for panel in panels]
+        return together(panels)
+
+    def _panel(self, chunk: RotatedChunk) -> Panel:
+        """A whole chunk as it is stored."""
+        alignment = self._alignment(chunk)
+        gains = np.ldexp(chunk.scales / (1 - alignment), chunk.exponent)
+        sizes = sizes_of(chunk, squared_norms(chunk.integers) * gains**2, alignment)
+        return Panel(
+            chunk.integers,
+            np.where(sizes.lost > 0, 0.0, gains),
+            sizes.energies,
+            sizes.noises,
+            sizes.lost,
+            np.minimum(sizes.radii, self._largest_error(chunk)),
+            means=np.ldexp(chunk.means, chunk.exponent),
+            whole=np.full(len(gains), not self._codec.centre),
+            ones=rotated_ones(chunk.length, self._frame),
+            fitted=self._codec.classes == 0,
+        )
+
+    def _turned(self, panel: Panel, frame: Frame) -> Panel:
+        """In the coordinates of another frame of the same groups."""
+        block = widened(panel.values, panel.length).astype(np.float32) * panel.gains[:, None].astype(np.float32)
+        values = rotate(unrotate(block, self._codec.rotation, self._codec.seed), frame.rotation, frame.seed)
+        return replace(panel, values=values, gains=np.ones(len(panel)), ones=rotated_ones(panel.length, frame))
 
     def _regrouped(self, span: tuple[int, int], v0: int, v1: int, frame: Frame) -> Panel:
         """Entries of a span that cuts across the file's own groups: decoded, means included."""
-        x = np.empty((v1 - v0, span[1] - span[0]), np.float32)
-        for own, (s0, s1) in enumerate(self.frame.groups):
+        length = span[1] - span[0]
+        x = np.empty((v1 - v0, length), np.float32)
+        noises, lost, most = np.zeros((3, v1 - v0))
+        for own, (s0, s1) in enumerate(self._frame.groups):
             low, high = max(span[0], s0), min(span[1], s1)
             at = 0
             for chunk, rows in self._chunks(own, v0, v1) if low < high else []:
-                unbiased = replace(chunk, scales=chunk.scales * self._unbias(chunk))
+                panel = self._panel(chunk)[rows]
+                unbiased = replace(chunk, scales=chunk.scales / (1 - self._alignment(chunk)))
                 block = reconstruct(unbiased, self._codec, np.dtype(np.float64))[rows, low - s0 : high - s0]
-                x[at : at + len(block), low - span[0] : high - span[0]] = block
+                place = slice(at, at + len(block))
+                x[place, low - span[0] : high - span[0]] = block
+                noises[place] += panel.all_noises * ((high - low) / (s1 - s0))
+                lost[place] += panel.lost * ((high - low) / (s1 - s0))
+                most[place] += panel.radii**2
                 at += len(block)
-        return Panel(rotate(x, frame.rotation, frame.seed), None)
+        panel = _exact(rotate(x, frame.rotation, frame.seed), frame)
+        energies = np.maximum(panel.energies - noises, 0.0)
+        return replace(panel, energies=energies, noises=noises, lost=lost, radii=np.sqrt(most), fitted=False)
 
-    def _chunks(self, group: int, v0: int, v1: int) -> list[tuple[RotatedChunk, slice]]:
+    def _chunks(self, group: int, v0: int, v1: int) -> Iterator[tuple[RotatedChunk, slice]]:
         """Chunks of a group that hold vectors [v0, v1), with the rows that are asked for."""
         tiling = self._tensor.tiling
-        found = []
         for run in range(v0 // tiling.chunk_vectors, -(-v1 // tiling.chunk_vectors)):
             number = group * tiling.runs + run
             first = tiling.tile(number).v0
-            rows = slice(max(v0 - first, 0), v1 - first)
-            found.append((self._tensor.rotated(number), rows))
-        return found
+            yield self._tensor.rotated(number), slice(max(v0 - first, 0), v1 - first)
 
-    def _unbias(self, chunk: RotatedChunk) -> F64 | float:
-        """Factor from the least-squares to the unbiased reconstruction."""
+    def _alignment(self, chunk: RotatedChunk) -> F64:
+        """(V,) 1 - <x, y> / |x|^2 of vectors x and their least-squares reconstructions y."""
         if chunk.alignment is not None:
-            return 1.0 / (1.0 - chunk.alignment)
-        entry = self._tensor.entry
-        return self.centred_energy / entry.overlap if entry.overlap > 0 else 1.0
+            return chunk.alignment
+        entry, centred = self._tensor.entry, self._centred_energy
+        # Below 1, and 0 where nothing is left.
+        return np.full(len(chunk.scales), max(1 - entry.overlap / centred, 0.0) if entry.overlap > 0 else 0.0)
+
+    def _largest_error(self, chunk: RotatedChunk) -> float:
+        """Bound of the norm of the error of any vector, whatever the chunk tells."""
+        if chunk.alignment is None:
+            return float(np.sqrt(self.error_energy))
+        return float(np.sqrt(self._centred_energy + self.error_energy))
+
+    @property
+    def _centred_energy(self) -> float:
+        return max(self._tensor.entry.energy - self._tensor.entry.mean_energy, 0.0)
 
 
-def choose_frame(a: Operand, b: Operand) -> tuple[Frame, str]:
-    """Where the two meet, and a note if that costs a decode."""
-    if a.frame is not None and b.frame is not None and a.frame != b.frame:
-        return a.frame, "the files differ in groups, rotation or seed: B is turned back and rotated again, tile by tile"
-    frame = a.frame or b.frame or Frame(a.n, min(a.n, MAX_GROUP), "none", 0)
-    return frame, ""
+def _exact(values: F32, frame: Frame) -> Panel:
+    """Vectors without errors, rotated."""
+    none = np.zeros(len(values))
+    return Panel(
+        values,
+        gains=none + 1,
+        energies=squared_norms(values),
+        noises=none,
+        lost=none,
+        radii=none,
+        means=none,
+        whole=np.full(len(values), True),
+        ones=rotated_ones(values.shape[1], frame),
+        fitted=True,
+    )

@@ -85,7 +85,10 @@ def fit(parts: Normalized, rotated: F32, integers: F32 | I32, classes: int, scal
 
     xx, xv, vv = kernels.row_moments(rotated, integers).T
     energy, xv, vv = summed(parts.divisors * parts.divisors * xx), summed(parts.divisors * xv), summed(vv)
-    scales = np.maximum(np.divide(xv, vv, out=np.zeros_like(xv), where=vv > 0), 0.0).astype(scale)
+    # Nothing but zeros fits with any scale: there it tells readers how large the vectors were.
+    sizes = summed(np.ones(len(rotated))) * rotated.shape[1]
+    usual = np.sqrt(np.divide(energy, sizes, out=np.zeros_like(energy), where=sizes > 0))
+    scales = np.maximum(np.divide(xv, vv, out=usual, where=vv > 0), 0.0).astype(scale)
     stored = scales.astype(np.float64)
     overlap = stored * xv
     alignment = np.divide(energy - overlap, energy, out=np.zeros_like(energy), where=overlap > 0)

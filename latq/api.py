@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from latq.container import BytesSource, FileSource
+from latq.container import BytesSource, source_at
 from latq.pipeline.decide import CodecName, EncodeOptions
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.encode import EncodeReport, encode_source, source_of
@@ -129,14 +129,15 @@ def _pair(array: npt.ArrayLike | None) -> MatrixView | None:
 
 
 def open(source: Openable) -> File:
-    """Open a .latq file (path, bytes or binary file object): a mapping from names to lazy tensors.
+    """Open a .latq file (path, URL, bytes or binary file object): a mapping from names to lazy tensors.
 
-    Only its end is read. Raises InputError if it cannot be read, CorruptError, TruncatedError, UnsupportedError.
+    Only its end is read. URLs are those that fsspec knows. Raises InputError if it cannot be read, CorruptError,
+    TruncatedError, UnsupportedError.
     """
     if isinstance(source, bytes):
         return File(BytesSource(source))
     if isinstance(source, str | PathLike):
-        return File(FileSource(fspath(source)))
+        return File(source_at(source))
     return File(BytesSource(source.read(), getattr(source, "name", "<stream>")))
 
 
@@ -164,7 +165,7 @@ def product(
 ) -> npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ProductReport]:
     """Estimate A^T B, shape (m_a, m_b), from compressed operands without decoding them in full.
 
-    Each side is a tensor, a file with one tensor (open, path or bytes), or a plain array with vectors along axis 0.
+    Each side is a tensor, a file with one tensor (open, path, URL, bytes), or a plain array with vectors along axis 0.
     "unbiased" is right on average over rotations in every entry; "shrunk" has the least expected Frobenius error.
     With ``report=True`` also returns the predicted error (Ordentlich & Polyanskiy 2024, section on the practical
     scheme; the error of a rotated quantizer is isotropic, so energies add). ParameterError if the lengths differ.

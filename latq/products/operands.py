@@ -201,11 +201,13 @@ class CompressedOperand(Operand):
         """Chunks of a group that hold vectors [v0, v1), with the rows that are asked for."""
         tiling = self._tensor.tiling
         found = []
-        for run in range(v0 // tiling.chunk_vectors, -(-v1 // tiling.chunk_vectors)):
-            number = group * tiling.runs + run
-            first = tiling.tile(number).v0
-            rows = slice(max(v0 - first, 0), v1 - first)
-            found.append((self._tensor.rotated(number), rows))
+        first = group * tiling.runs
+        chunks = range(first + v0 // tiling.chunk_vectors, first - (-v1 // tiling.chunk_vectors))
+        with self._tensor.expecting(chunks):
+            for chunk in chunks:
+                start = tiling.tile(chunk).v0
+                rows = slice(max(v0 - start, 0), v1 - start)
+                found.append((self._tensor.rotated(chunk), rows))
         return found
 
     def _unbias(self, chunk: RotatedChunk) -> F64 | float:

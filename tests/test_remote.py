@@ -1,6 +1,7 @@
 """Files behind URLs: the bytes that are asked for, the same results as from the disk, and what goes wrong."""
 
 import io
+import signal
 import subprocess
 import sys
 import threading
@@ -39,6 +40,8 @@ class Web(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
+        self.goes_on, self.stalled = threading.Event(), threading.Event()
+        self.goes_on.set()  # Cleared: chunks are not sent.
         self.requests: list[tuple[str, int]] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -66,6 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) > self.server.cut_after:
             body = body[: self.server.cut_after]
             self.close_connection = True
+        if len(body) > TAIL and not self.server.goes_on.is_set():
+            self.server.stalled.set()
+            self.server.goes_on.wait()
         self.wfile.write(body)
 
     def _answer(self) -> bytes:
@@ -315,6 +321,11 @@ def test_damage_is_found(put: Callable[[str, bytes], str], data: bytes, capsys: 
     damaged[len(data) // 2] ^= 1
     assert run(["verify", put("a.latq", bytes(damaged))]) == 3
     assert "chunk 2" in capsys.readouterr().err
+    with latq.open(put("a.latq", bytes(damaged))) as file:
+        for threads in (1, 2):
+            with pytest.raises(latq.CorruptError):
+                file["data"].decode(threads)
+        np.testing.assert_array_equal(file["data"][:, 15000:], latq.decode(data)[:, 15000:])
 
 
 def test_unknown_protocols_and_missing_packages(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,8 +343,23 @@ def test_only_latq_files_come_from_urls(memory: Callable[[str, bytes], str], ref
     assert "local files" in refused(1, "encode", "a.npy", "-o", "memory://latq/out.latq")
 
 
+@pytest.mark.parametrize("columns", [[], ["--columns", "0:9"]])
+def test_signals_stop_a_command_that_waits(web: Web, data: bytes, columns: list[str]) -> None:
+    url = web.put("a.latq", data)
+    web.goes_on.clear()
+    command = [sys.executable, "-m", "latq", "decode", url, "-o", "out.npy", "-j", "3", *columns]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        web.stalled.wait(timeout=60)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    web.goes_on.set()
+    assert process.returncode == 143
+    assert err == "latq: error: terminated\n"
+    assert list(Path().iterdir()) == []
+
+
 def test_a_command_ends_with_its_connections() -> None:
-    """Threads and sessions of the libraries neither hold a process nor say anything at its end."""
+    """Threads and connections of the libraries neither hold a process nor say anything at its end."""
     command = [sys.executable, "-m", "latq", "info", "http://127.0.0.1:9/a.latq"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -396,6 +422,42 @@ def test_any_order_and_the_unexpected(slow: Slow, ahead: ReadAhead) -> None:
         for offset, length in [*reversed(ranges), *ranges[:5], (7, 0), (3, 5)]:
             assert ahead.read(offset, length) == Slow.content(offset, offset + length)
     assert len(slow.fetched) == 67
+
+
+def test_nobody_waits_for_what_is_not_expected_any_more() -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def fetch(start: int, stop: int) -> bytes:
+        asked.set()
+        answered.wait()
+        return bytes(stop - start)
+
+    ahead = ReadAhead(fetch)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyError), ahead.expecting([(0, 5), (5, 5)]):  # noqa: PT012
+            waiting = pool.submit(ahead.read, 0, 5)
+            asked.wait()
+            raise KeyError
+        with pytest.raises(latq.InputError):
+            waiting.result()
+    with pytest.raises(latq.InputError):
+        ahead.read(5, 5)
+    answered.set()
+    with ahead.expecting([(5, 5)]):
+        assert ahead.read(5, 5) == ahead.read(0, 5) == bytes(5)
+    ahead.close()
+
+
+def test_failures_reach_every_reader() -> None:
+    def fail(start: int, stop: int) -> bytes:
+        raise latq.InputError(f"{start}..{stop}")
+
+    failing = ReadAhead(fail)
+    with failing.expecting([(0, 5), (5, 5)]):
+        for offset in (0, 5, 10):
+            with pytest.raises(latq.InputError):
+                failing.read(offset, 5)
+    failing.close()
 
 
 def test_a_range_longer_than_all_that_is_ahead(slow: Slow, ahead: ReadAhead) -> None:

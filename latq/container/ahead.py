@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
+
+from latq.errors import InputError
 
 Range = tuple[int, int]
 """Offset, length."""
@@ -29,8 +31,9 @@ class _Batch:
 
     start: int
     stop: int
-    unread: set[Range] = field(default_factory=set)
-    data: Future[bytes] | None = None
+    unread: set[Range]
+    started: bool = False
+    data: Future[bytes] = field(default_factory=Future)
 
     @property
     def size(self) -> int:
@@ -56,28 +59,41 @@ class ReadAhead:
         self._expected: dict[Range, _Batch] = {}
         self._waiting: deque[_Batch] = deque()
         self._ahead = 0  # Bytes of the batches that were started and not read to their end.
+        self._abandoned: set[Range] = set()
 
     @contextmanager
     def expecting(self, ranges: Iterable[Range]) -> Iterator[None]:
-        """While the block runs, ``ranges`` are fetched ahead in their order, each for one ``read``."""
+        """While the block runs, ``ranges`` are fetched ahead in their order, each for one ``read``.
+
+        Where it ends with an exception, threads that wait for one of them, or are about to, get an InputError at once.
+        """
+        wanted = list(ranges)
         with self._lock:
-            batches = self._batches(ranges)
+            self._abandoned.clear()
+            batches = self._batches(wanted)
             self._waiting.extend(batches)
             self._start_waiting()
         try:
             yield
+        except BaseException:
+            with self._lock:
+                self._abandoned.update(*(batch.unread for batch in batches))
+            raise
         finally:
             with self._lock:
                 for batch in batches:
-                    self._forget(batch)
+                    self._drop(batch)
                 self._start_waiting()
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes of a range; fewer if ``fetch`` gave fewer."""
         with self._lock:
+            if (offset, length) in self._abandoned:
+                raise _abandoned()
             batch = self._expected.pop((offset, length), None)
             if batch is not None:
-                data = batch.data or self._start(batch)
+                if not batch.started:
+                    self._start(batch)
                 batch.unread.discard((offset, length))
                 if not batch.unread:
                     self._ahead -= batch.size
@@ -85,7 +101,7 @@ class ReadAhead:
         if batch is None:
             return self._fetch(offset, offset + length)
         begin = offset - batch.start
-        return data.result()[begin : begin + length]
+        return batch.data.result()[begin : begin + length]
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -105,20 +121,32 @@ class ReadAhead:
         while self._waiting and (not self._ahead or self._ahead + self._waiting[0].size <= AHEAD_BYTES):
             self._start(self._waiting[0])
 
-    def _start(self, batch: _Batch) -> Future[bytes]:
+    def _start(self, batch: _Batch) -> None:
         self._waiting.remove(batch)
         self._ahead += batch.size
-        batch.data = self._pool.submit(self._fetch, batch.start, batch.stop)
-        return batch.data
+        batch.started = True
+        self._pool.submit(self._fill, batch)
 
-    def _forget(self, batch: _Batch) -> None:
-        """Drop what nobody has asked for."""
-        if not batch.unread:
-            return
+    def _fill(self, batch: _Batch) -> None:
+        with suppress(InvalidStateError):  # It was dropped in the meantime.
+            try:
+                data = self._fetch(batch.start, batch.stop)
+            except Exception as error:
+                batch.data.set_exception(error)
+            else:
+                batch.data.set_result(data)
+
+    def _drop(self, batch: _Batch) -> None:
+        """Let go of a batch, whatever has become of it; a signal may have come at any point."""
         for place in batch.unread:
-            del self._expected[place]
-        batch.unread.clear()
-        if batch.data is None:
-            self._waiting.remove(batch)
-        else:
+            self._expected.pop(place, None)
+        if batch.started and batch.unread:
             self._ahead -= batch.size
+        with suppress(ValueError):  # It was started.
+            self._waiting.remove(batch)
+        with suppress(InvalidStateError):  # It is there.
+            batch.data.set_exception(_abandoned())
+
+
+def _abandoned() -> InputError:
+    return InputError("these bytes were to be read by an operation that has ended")

@@ -16,10 +16,10 @@ from latq.errors import InputError
 MAX_DOWNLOAD = 256 << 20
 """Bytes of a file that is downloaded whole where ranges are not served."""
 
-# Most files are opened with that.
+# Enough to open most files.
 _TAIL_READ = 64 << 10
 # Seconds without a byte after which a server counts as gone.
-_PATIENCE = 60
+_PATIENCE = 30
 _COPIED_AT_ONCE = 1 << 20
 
 
@@ -173,7 +173,7 @@ def _reason(error: Exception) -> str:
         cause = error.__cause__
         return _reason(cause) if isinstance(cause, Exception) else "no such file"
     if isinstance(error, TimeoutError):
-        return f"no answer for {_PATIENCE} seconds"
+        return "the server does not answer in time"
     status = getattr(error, "status", None)
     if status is not None:
         return f"the server answers {status} {getattr(error, 'message', '')}".strip()

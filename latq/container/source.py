@@ -53,7 +53,7 @@ class BytesSource(_FastSource):
 
 
 class FileSource(_FastSource):
-    """A file on disk, read with ``pread``: no shared position, so threads need no lock."""
+    """A file on disk, read with ``pread``: no shared position, so threads need no lock. Messages call it ``name``."""
 
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
         self.name = name or os.fspath(path)
@@ -91,7 +91,7 @@ def source_at(place: str | os.PathLike[str]) -> ByteSource:
 
 
 def check_range(source: ByteSource, offset: int, length: int) -> None:
-    """Before anything is allocated for ``length``."""
+    """TruncatedError if the source is too short, before anything is allocated for ``length``."""
     if offset < 0 or length < 0 or offset + length > source.size:
         raise truncated(source, offset, length)
 

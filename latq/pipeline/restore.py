@@ -42,11 +42,11 @@ def restore(
     The tensors are those of one file.
     """
     jobs = (job for tensor, target in tensors for job in _jobs(tensor, target))
-    with expecting_whole([tensor for tensor, _ in tensors]):
-        for done in ordered_map(lambda job: job(), jobs, threads, AHEAD):
-            if done.finish:
-                done.finish()
-            progress(done.entries)
+    chunks = expecting_whole([tensor for tensor, _ in tensors])
+    for done in ordered_map(lambda job: job(), jobs, threads, AHEAD, within=chunks):
+        if done.finish:
+            done.finish()
+        progress(done.entries)
 
 
 def _jobs(tensor: Tensor, target: WritableArray) -> Iterator[_Job]:

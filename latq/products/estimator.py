@@ -146,7 +146,8 @@ def _tiles(rows: int, b0: int, b1: int) -> Iterator[slice]:
 
 
 def _panels(operand: Operand, v0: int, v1: int, frame: Frame, threads: int) -> Iterator[Panel]:
-    return ordered_map(lambda g: operand.panel(g, v0, v1, frame), range(len(frame.groups)), threads)
+    groups = range(len(frame.groups))
+    return ordered_map(lambda g: operand.panel(g, v0, v1, frame), groups, threads, within=operand.expecting(v0, v1))
 
 
 def _expected(a: Operand, b: Operand, frame: Frame, square: float, centred_square: float) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """What can stand on either side of a product: compressed tensors and plain arrays, vectors in a common rotation."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -93,6 +94,10 @@ class Operand(ABC):
         """Vectors that are best asked for together."""
         return 1
 
+    def expecting(self, v0: int, v1: int) -> AbstractContextManager[None]:
+        """A block that will ask for the panels of all groups of vectors [v0, v1)."""
+        return nullcontext()
+
 
 class PlainOperand(Operand):
     """An array in original coordinates, exact or decoded."""
@@ -142,6 +147,10 @@ class CompressedOperand(Operand):
     @property
     def step(self) -> int:
         return self._codec.chunk_vectors
+
+    def expecting(self, v0: int, v1: int) -> AbstractContextManager[None]:
+        groups = range(self._tensor.tiling.groups)
+        return self._tensor.expecting(c for group in groups for c in self._chunk_numbers(group, v0, v1))
 
     @property
     def energy(self) -> float:
@@ -199,16 +208,17 @@ class CompressedOperand(Operand):
 
     def _chunks(self, group: int, v0: int, v1: int) -> list[tuple[RotatedChunk, slice]]:
         """Chunks of a group that hold vectors [v0, v1), with the rows that are asked for."""
-        tiling = self._tensor.tiling
         found = []
-        first = group * tiling.runs
-        chunks = range(first + v0 // tiling.chunk_vectors, first - (-v1 // tiling.chunk_vectors))
-        with self._tensor.expecting(chunks):
-            for chunk in chunks:
-                start = tiling.tile(chunk).v0
-                rows = slice(max(v0 - start, 0), v1 - start)
-                found.append((self._tensor.rotated(chunk), rows))
+        for number in self._chunk_numbers(group, v0, v1):
+            first = self._tensor.tiling.tile(number).v0
+            rows = slice(max(v0 - first, 0), v1 - first)
+            found.append((self._tensor.rotated(number), rows))
         return found
+
+    def _chunk_numbers(self, group: int, v0: int, v1: int) -> range:
+        tiling = self._tensor.tiling
+        first = group * tiling.runs
+        return range(first + v0 // tiling.chunk_vectors, first - (-v1 // tiling.chunk_vectors))
 
     def _unbias(self, chunk: RotatedChunk) -> F64 | float:
         """Factor from the least-squares to the unbiased reconstruction."""

@@ -170,8 +170,8 @@ def product(
     Parameters
     ----------
     a, b
-        A tensor, a file with one tensor (open, path or bytes), or a plain array with vectors along axis 0. Where both
-        are the same tensor, its vectors' squared norms on the diagonal are what the file knows of them.
+        A tensor, a file with one tensor (open, path, URL or bytes), or a plain array with vectors along axis 0. Where
+        both are the same tensor, its vectors' squared norms on the diagonal are what the file knows of them.
     estimate
         "unbiased" is right on average over rotations in every entry; "shrunk" multiplies it by the factor of least
         expected Frobenius error, which the files tell; "auto" does so where that error falls by a hundredth or more

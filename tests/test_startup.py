@@ -18,8 +18,8 @@ from latq.pipeline.decode import File
 from latq.pipeline.describe import describe
 from latq.pipeline.metadata import Metadata, RawCodec, TensorEntry
 
-HEAVY = {"concurrent.futures", "google_crc32c", "h5py", "matplotlib", "ml_dtypes", "msgspec", "numpy", "rich",
-         "safetensors", "tempfile", "zstandard"}  # fmt: skip
+HEAVY = {"aiohttp", "concurrent.futures", "fsspec", "google_crc32c", "h5py", "matplotlib", "ml_dtypes", "msgspec",
+         "numpy", "rich", "safetensors", "tempfile", "zstandard"}  # fmt: skip
 READ = {"google_crc32c", "msgspec", "numpy"}  # What it takes to read the end of a file.
 
 

@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 
 import click
 
-from latq.container import SIGNATURE, FileSource
+from latq.container import SIGNATURE, source_at
 from latq.errors import LatqError, ParameterError
 from latq.pipeline.decode import File
-from latq.sources import atomic_output
+from latq.sources import atomic_output, kind_of
+from latq.urls import is_url
 
 STANDARD_STREAM = "-"
 
@@ -185,7 +186,9 @@ def _named(path: Path, shown: str) -> Iterator[None]:
 
 
 def is_latq(path: str) -> bool:
-    """Whether the file begins like a .latq file."""
+    """Whether the file begins like a .latq file; of a URL, its name tells."""
+    if is_url(path):
+        return kind_of(path) is None
     if not os.path.isfile(path):
         return path.endswith(".latq")
     with open(path, "rb") as stream:
@@ -194,7 +197,7 @@ def is_latq(path: str) -> bool:
 
 def open_file(path: str) -> File:
     """What ``latq.open`` does, without the encoder that comes with the whole interface."""
-    return File(FileSource(path))
+    return File(source_at(path))
 
 
 def human_bytes(count: float) -> str:

@@ -44,7 +44,7 @@ class _Verbs(click.Group):
 def cli() -> None:
     """Compress matrices for multiplication.
 
-    latq VERB -h explains a verb.
+    latq VERB -h explains a verb. A .latq file that is read may be a URL.
     """
 
 

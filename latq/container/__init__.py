@@ -18,7 +18,7 @@ from latq.container.records import (
     Preamble,
     crc32c,
 )
-from latq.container.source import ByteSource, BytesSource, FileSource
+from latq.container.source import ByteSource, BytesSource, FileSource, source_at
 from latq.container.writer import ContainerWriter, container_overhead, file_size
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "dump_canonical",
     "file_size",
     "parse_strict",
+    "source_at",
 ]

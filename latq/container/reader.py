@@ -1,6 +1,7 @@
 """Open a container by reading its end, then any chunk by itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Self
 
 from latq.container.index import ChunkIndex
@@ -55,14 +56,19 @@ class ContainerReader:
         """The checked payload of a chunk, with a single read."""
         return self._read_chunk(record, FRAME_HEADER_SIZE + record.payload_len)
 
+    def expecting(self, records: Iterable[ChunkRecord]) -> AbstractContextManager[None]:
+        """A block that will ask for the payloads of ``records``, about in this order, each once."""
+        return self._source.expecting((r.offset, FRAME_HEADER_SIZE + r.payload_len) for r in records)
+
     def damage(self) -> Iterator[tuple[ChunkRecord, str | None]]:
         """Every chunk in file order with what is wrong with it, or None.
 
         Raises at the end if the bytes between preamble and first chunk are damaged. With what opening has checked,
         this looks at every byte of the file.
         """
-        for record in self.records:
-            yield record, self._damage_of(record)
+        with self._source.expecting((r.offset, self._span(r.payload_len)) for r in self.records):
+            for record in self.records:
+                yield record, self._damage_of(record)
         self._check_preamble_padding()
 
     def close(self) -> None:

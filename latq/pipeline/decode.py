@@ -1,6 +1,7 @@
 """Files opened for reading: lazy tensors that decode only the chunks they are asked for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -129,6 +130,11 @@ class Tensor:
             return narrowed(MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1), dtype)
         return self._rows(np.arange(v0, v1), e0, e1, dtype)
 
+    def expecting(self, chunks: Iterable[int]) -> AbstractContextManager[None]:
+        """A block that will decode these chunks, about in this order, each once: remote ones are fetched together."""
+        records = self.records
+        return self._file.reader.expecting(records[chunk] for chunk in chunks)
+
     def rotated(self, chunk: int) -> "RotatedChunk":
         """Integers, scales and means of one e8 chunk: what the product works on."""
         from latq.pipeline.chunk import decode_chunk  # Here, because describing a file does without the mathematics.
@@ -171,10 +177,12 @@ class Tensor:
         if out.size == 0:
             return out
         runs = vectors // tiling.chunk_vectors
-        for group in range(e0 // tiling.group, -(-e1 // tiling.group)):
-            for run in np.unique(runs).tolist():
-                tile, block = self.matrix_chunk(group * tiling.runs + run, dtype)
-                mine = np.flatnonzero(runs == run)
+        groups = range(e0 // tiling.group, -(-e1 // tiling.group))
+        chunks = [group * tiling.runs + run for group in groups for run in np.unique(runs).tolist()]
+        with self.expecting(chunks):
+            for chunk in chunks:
+                tile, block = self.matrix_chunk(chunk, dtype)
+                mine = np.flatnonzero(runs == chunk % tiling.runs)
                 start, stop = max(e0, tile.e0), min(e1, tile.e1)
                 out[mine, start - e0 : stop - e0] = block[vectors[mine] - tile.v0, start - tile.e0 : stop - tile.e0]
         return out
@@ -194,10 +202,12 @@ class Tensor:
         """(flat position, values) of the stored chunks over [start, stop), clipped to it."""
         assert isinstance(self.codec, RawCodec)
         step = self.codec.chunk_entries
-        for chunk in range(start // step, -(-stop // step) if stop > start else start // step):
-            first, values = self.raw_chunk(chunk)
-            low, high = max(start, first), min(stop, first + values.size)
-            yield low, values[low - first : high - first]
+        chunks = range(start // step, -(-stop // step) if stop > start else start // step)
+        with self.expecting(chunks):
+            for chunk in chunks:
+                first, values = self.raw_chunk(chunk)
+                low, high = max(start, first), min(stop, first + values.size)
+                yield low, values[low - first : high - first]
 
     def raw_chunk(self, chunk: int) -> tuple[int, Array]:
         """(flat position, values) of one chunk of a lossless tensor, in C order."""
@@ -293,6 +303,13 @@ class File(Mapping[str, Tensor]):
                 )
         if expected != len(self.reader.records):
             raise CorruptError(f"{self.name}: chunks that belong to no tensor")
+
+
+def expecting_whole(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
+    """A block that will decode all of these tensors of one file, about in this order."""
+    if not tensors:
+        return nullcontext()
+    return tensors[0]._file.reader.expecting(record for tensor in tensors for record in tensor.records)
 
 
 def _unzstd(payload: bytes, size: int, place: str) -> bytes:

@@ -79,7 +79,9 @@ def measure(
     where = f"{where}: tensor {tensor.name!r}"
     work = _check_identity if is_lossless(tensor) else _distance
     energy = error = max_error = 0.0
-    for part in ordered_map(lambda c: work(tensor, c, original, where), range(len(tensor.records)), threads):
+    chunks = range(len(tensor.records))
+    parts = ordered_map(lambda c: work(tensor, c, original, where), chunks, threads, within=tensor.expecting(chunks))
+    for part in parts:
         energy, error, max_error = energy + part.energy, error + part.error, max(max_error, part.max_error)
         progress(part.entries)
     return Measured(tensor.size, tensor.bits_per_entry * tensor.size, energy, error, max_error)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event
 from typing import TypeVar
 
@@ -10,20 +11,34 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int, ahead: int = 1) -> Iterator[R]:
+def ordered_map(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    threads: int,
+    ahead: int = 1,
+    within: AbstractContextManager[None] | None = None,
+) -> Iterator[R]:
     """``work(item)`` for every item, in order; items are drawn lazily by the calling thread."""
-    return ordered_flat_map(lambda item: [work(item)], items, threads, ahead)
+    return ordered_flat_map(lambda item: [work(item)], items, threads, ahead, within)
 
 
-def ordered_flat_map(work: Callable[[T], Iterable[R]], items: Iterable[T], threads: int, ahead: int = 1) -> Iterator[R]:
+def ordered_flat_map(
+    work: Callable[[T], Iterable[R]],
+    items: Iterable[T],
+    threads: int,
+    ahead: int = 1,
+    within: AbstractContextManager[None] | None = None,
+) -> Iterator[R]:
     """Everything in ``work(item)`` of every item, in order.
 
     ``ahead`` more items than there are threads are in flight. When the caller abandons the map, for an error or Ctrl-C,
-    threads stop at the next result.
+    threads stop at the next result. The block ``within`` which they work ends before they are waited for.
     """
+    within = within or nullcontext()
     if threads <= 1:
-        for item in items:
-            yield from work(item)
+        with within:
+            for item in items:
+                yield from work(item)
         return
     stopped = Event()
 
@@ -36,7 +51,7 @@ def ordered_flat_map(work: Callable[[T], Iterable[R]], items: Iterable[T], threa
         return found
 
     pending: deque[Future[list[R]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, within:
         try:
             for item in items:
                 pending.append(pool.submit(results, item))

@@ -4,20 +4,18 @@ Arrays in memory are filled chunk by chunk. A file that stores rows dislikes the
 chunks are gathered in a panel in the layout of the file, which is written when it is full, while others are decoded.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from latq.pipeline.decode import Tensor, expecting_whole
 from latq.pipeline.metadata import MatrixCodec, Tile
 from latq.pipeline.pool import ordered_map
 from latq.pipeline.rounding import narrowed
 from latq.sources import MatrixView, WritableArray, boxes
-
-if TYPE_CHECKING:
-    from latq.pipeline.decode import Tensor
 
 PANEL_BYTES = 1 << 26
 # Chunks that are decoded ahead, beyond one for each thread: about a panel.
@@ -35,19 +33,23 @@ _Job = Callable[[], _Done]
 
 
 def restore(
-    tensors: Iterable[tuple["Tensor", WritableArray]],
+    tensors: Sequence[tuple[Tensor, WritableArray]],
     threads: int,
     progress: Callable[[int], None] = lambda entries: None,
 ) -> None:
-    """Fill the target of every tensor: of its shape, and of any float dtype if the tensor is one of floats."""
+    """Fill the target of every tensor: of its shape, and of any float dtype if the tensor is one of floats.
+
+    The tensors are those of one file.
+    """
     jobs = (job for tensor, target in tensors for job in _jobs(tensor, target))
-    for done in ordered_map(lambda job: job(), jobs, threads, AHEAD):
+    chunks = expecting_whole([tensor for tensor, _ in tensors])
+    for done in ordered_map(lambda job: job(), jobs, threads, AHEAD, within=chunks):
         if done.finish:
             done.finish()
         progress(done.entries)
 
 
-def _jobs(tensor: "Tensor", target: WritableArray) -> Iterator[_Job]:
+def _jobs(tensor: Tensor, target: WritableArray) -> Iterator[_Job]:
     chunks = range(len(tensor.records))
     if not isinstance(tensor.codec, MatrixCodec):
         yield from (partial(_raw, tensor, target, chunk) for chunk in chunks)
@@ -63,7 +65,7 @@ def _jobs(tensor: "Tensor", target: WritableArray) -> Iterator[_Job]:
                 yield from (partial(panel.fill, chunk) for chunk in own[first : first + together])
 
 
-def _straight(tensor: "Tensor", target: WritableArray, chunk: int) -> _Done:
+def _straight(tensor: Tensor, target: WritableArray, chunk: int) -> _Done:
     """Into memory from any thread; into a file, where vectors lie together, in order."""
     tile, block = tensor.matrix_chunk(chunk, np.dtype(target.dtype))
     write = partial(_write, tensor, target, tile, block)
@@ -73,11 +75,11 @@ def _straight(tensor: "Tensor", target: WritableArray, chunk: int) -> _Done:
     return _Done(tile.entries)
 
 
-def _write(tensor: "Tensor", target: WritableArray, tile: Tile, block: np.ndarray) -> None:
+def _write(tensor: Tensor, target: WritableArray, tile: Tile, block: np.ndarray) -> None:
     MatrixView(target, tensor.shape, tensor.axis).write(tile.v0, tile.v1, tile.e0, tile.e1, block)
 
 
-def _raw(tensor: "Tensor", target: WritableArray, chunk: int) -> _Done:
+def _raw(tensor: Tensor, target: WritableArray, chunk: int) -> _Done:
     start, values = tensor.raw_chunk(chunk)
 
     def write() -> None:
@@ -94,7 +96,7 @@ def _raw(tensor: "Tensor", target: WritableArray, chunk: int) -> _Done:
 class _Panel:
     """Neighbouring chunks on their way into a file."""
 
-    def __init__(self, tensor: "Tensor", target: WritableArray, chunks: range) -> None:
+    def __init__(self, tensor: Tensor, target: WritableArray, chunks: range) -> None:
         self._tensor, self._target, self._last = tensor, target, chunks[-1]
         first, last = tensor.tiling.tile(chunks[0]), tensor.tiling.tile(chunks[-1])
         self._tile = Tile(first.v0, last.v1, first.e0, first.e1)

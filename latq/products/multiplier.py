@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from latq.pipeline.pool import ordered_map
 from latq.products.blocks import Block, Plan
+from latq.products.operands import all_of
 from latq.products.panel import Panel
 from latq.products.segment import Segment
 from latq.products.tile import ErrorKind, Run, Statistics, Tile, empty_tile, multiply_panels
@@ -79,12 +80,15 @@ class Multiplier:
             self._right, self._columns = self._columns_of([segment], block)[0], block[2:]
         pieces = segment.a.pieces(block.a0, block.a1)
         total = Statistics()
-        for found in ordered_map(lambda piece: self._rows(segment, *piece, block), pieces, self._threads):
+        work = partial(self._rows, segment, block)
+        within = segment.a.expecting(segment.group, block.a0, block.a1, segment.frame)
+        for found in ordered_map(work, pieces, self._threads, within=within):
             total = total.plus(found)
         return total
 
-    def _rows(self, segment: Segment, a0: int, a1: int, block: Block) -> Statistics:
+    def _rows(self, segment: Segment, block: Block, rows: tuple[int, int]) -> Statistics:
         """Rows [a0, a1) of a block, finished."""
+        a0, a1 = rows
         left = _left(segment, a0, a1)
         total = Statistics()
         width = max(1, WRITTEN_ENTRIES // (a1 - a0))
@@ -110,7 +114,8 @@ class Multiplier:
             segments = self._segments[first : first + batch]
             items = [(i, *piece) for i, s in enumerate(segments) for piece in s.a.pieces(block.a0, block.a1)]
             work = partial(self._parts, segments, self._columns_of(segments, block))
-            for left, parts in ordered_map(work, items, self._threads):
+            within = all_of(s.a.expecting(s.group, block.a0, block.a1, s.frame) for s in segments)
+            for left, parts in ordered_map(work, items, self._threads, within=within):
                 for right, part in parts:
                     rows = slice(left.first - block.a0, left.end - block.a0)
                     tile.add(part, rows, slice(right.first - block.b0, right.end - block.b0))
@@ -140,7 +145,8 @@ class Multiplier:
             return _Piece(b0, segments[number].right(b0, b1), list(segments[number].b.runs(b0, b1)))
 
         found: list[list[_Piece]] = [[] for _ in segments]
-        for (number, _, _), piece in zip(items, ordered_map(read, items, self._threads), strict=True):
+        within = all_of(s.b.expecting(s.group, block.b0, block.b1, s.frame) for s in segments)
+        for (number, _, _), piece in zip(items, ordered_map(read, items, self._threads, within=within), strict=True):
             found[number].append(piece)
         return found
 

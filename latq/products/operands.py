@@ -1,7 +1,8 @@
 """What can stand on either side of a product: compressed tensors and plain arrays, vectors in a common rotation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -69,6 +70,10 @@ class Operand(ABC):
     def identity(self) -> bytes:
         """The same for two sides only if both have the same vectors and the same errors; empty if there are none."""
         return b""
+
+    def expecting(self, group: int, v0: int, v1: int, frame: Frame) -> AbstractContextManager[None]:
+        """A block that will ask for the panels of vectors [v0, v1), about in order, each once."""
+        return nullcontext()
 
     def runs(self, v0: int, v1: int) -> Iterator[tuple[bytes, int, int]]:
         """Where vectors [v0, v1) come from: identity, first vector there, number of vectors."""
@@ -144,6 +149,11 @@ class CompressedOperand(Operand):
         told = (entry.shape, entry.axis, entry.energy, entry.overlap, entry.error, self._codec)
         return sha256(msgspec.msgpack.encode(told) + self._tensor.records.column("payload_crc").tobytes()).digest()
 
+    def expecting(self, group: int, v0: int, v1: int, frame: Frame) -> AbstractContextManager[None]:
+        if frame.group != self._frame.group:
+            return nullcontext()
+        return self._tensor.expecting(self._chunk_numbers(group, v0, v1))
+
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
         if frame.group != self._frame.group:
             return self._regrouped(frame.groups[group], v0, v1, frame)
@@ -200,11 +210,14 @@ class CompressedOperand(Operand):
 
     def _chunks(self, group: int, v0: int, v1: int) -> Iterator[tuple[RotatedChunk, slice]]:
         """Chunks of a group that hold vectors [v0, v1), with the rows that are asked for."""
-        tiling = self._tensor.tiling
-        for run in range(v0 // tiling.chunk_vectors, -(-v1 // tiling.chunk_vectors)):
-            number = group * tiling.runs + run
-            first = tiling.tile(number).v0
+        for number in self._chunk_numbers(group, v0, v1):
+            first = self._tensor.tiling.tile(number).v0
             yield self._tensor.rotated(number), slice(max(v0 - first, 0), v1 - first)
+
+    def _chunk_numbers(self, group: int, v0: int, v1: int) -> range:
+        tiling = self._tensor.tiling
+        first = group * tiling.runs
+        return range(first + v0 // tiling.chunk_vectors, first - (-v1 // tiling.chunk_vectors))
 
     def _alignment(self, chunk: RotatedChunk) -> F64:
         """(V,) 1 - <x, y> / |x|^2 of vectors x and their least-squares reconstructions y."""
@@ -240,3 +253,12 @@ def _exact(values: F32, frame: Frame) -> Panel:
         ones=rotated_ones(values.shape[1], frame),
         fitted=True,
     )
+
+
+@contextmanager
+def all_of(blocks: Iterable[AbstractContextManager[None]]) -> Iterator[None]:
+    """One block for several."""
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(block)
+        yield

@@ -1,11 +1,12 @@
 """Operands made of others: some vectors of one, or the vectors of several."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import accumulate
 
 from latq.errors import ParameterError
 from latq.products.frame import Frame
-from latq.products.operands import Operand
+from latq.products.operands import Operand, all_of
 from latq.products.panel import Panel, together
 
 
@@ -23,6 +24,9 @@ class Part(Operand):
 
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
         return self._whole.panel(group, self._first + v0, self._first + v1, frame)
+
+    def expecting(self, group: int, v0: int, v1: int, frame: Frame) -> AbstractContextManager[None]:
+        return self._whole.expecting(group, self._first + v0, self._first + v1, frame)
 
     @property
     def energy(self) -> float:
@@ -62,6 +66,9 @@ class Stack(Operand):
 
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
         return together([operand.panel(group, w0, w1, frame) for operand, w0, w1, _ in self._within(v0, v1)])
+
+    def expecting(self, group: int, v0: int, v1: int, frame: Frame) -> AbstractContextManager[None]:
+        return all_of(operand.expecting(group, w0, w1, frame) for operand, w0, w1, _ in self._within(v0, v1))
 
     @property
     def energy(self) -> float:

@@ -18,6 +18,7 @@ from latq.sources.base import ArrayLike, Extras, Kind, Sink, Source, SourceTenso
 from latq.sources.dtypes import DTYPES, NARROW_FLOATS
 from latq.sources.files import read_start, split_spec
 from latq.sources.matrix import MatrixView, boxes
+from latq.urls import is_url
 
 __all__ = [
     "DTYPES",
@@ -53,6 +54,8 @@ def kind_of(path: str | PathLike[str]) -> Kind | None:
 def open_source(spec: str | PathLike[str], *, tensors: Sequence[str] = ()) -> Source:
     """Open a file, a checkpoint directory or ``FILE.h5:/dataset``; ``tensors`` are patterns on names."""
     path, dataset = split_spec(fspath(spec))
+    if not dataset and is_url(fspath(spec)):
+        raise InputError(f"{spec}: arrays are read from local files, only .latq files from URLs; download it first")
     if dataset and tensors:
         raise ParameterError(f"{spec}: the dataset is already named; drop --tensor or the part after the colon")
     path = _in_directory(path) if isdir(path) else path

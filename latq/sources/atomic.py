@@ -9,6 +9,7 @@ from pathlib import Path
 
 from latq.errors import InputError
 from latq.sources.files import split_spec
+from latq.urls import is_url
 
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 
@@ -19,6 +20,8 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool, inputs: Sequence
 
     A device or pipe cannot be replaced, so it is yielded itself and written straight.
     """
+    if is_url(os.fspath(path)):
+        raise InputError(f"{path}: outputs are local files; write to a path and upload it")
     target = Path(os.path.realpath(path))  # Renaming over a symbolic link would cut it from its file.
     if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
         with _explained(path):

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from latq.dtypes import DTYPES
 from latq.errors import CorruptError, InputError, ParameterError, UnsupportedError
 from latq.sources import (
-    DTYPES,
     MatrixView,
     SourceTensor,
     TensorSpec,

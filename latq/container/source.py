@@ -1,7 +1,6 @@
 """Random access to bytes: the only thing that the reader needs from a file."""
 
 import os
-from pathlib import Path
 from typing import Protocol
 
 from latq.errors import InputError, TruncatedError
@@ -44,7 +43,7 @@ class FileSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = os.fspath(path)
         try:
-            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (close() closes it)
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (close() closes it)
             self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise self._input_error(error) from error

@@ -10,8 +10,8 @@ import latq
 ROOT = Path(latq.__file__).parent
 LAYERS = {
     "errors": 0, "limits": 0, "theory": 0, "kernels": 0, "urls": 0,
-    "container": 1, "sources": 1, "coding": 1, "transforms": 1,
-    "codecs": 2,
+    "container": 1, "dtypes": 1, "coding": 1, "transforms": 1,
+    "sources": 2, "codecs": 2,
     "pipeline": 3,
     "products": 4,
     "api": 5,

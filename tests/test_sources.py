@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from latq.dtypes import DTYPES
 from latq.errors import CorruptError, InputError, ParameterError, UnsupportedError
 from latq.sources import (
-    DTYPES,
     MatrixView,
     SourceTensor,
     TensorSpec,
@@ -624,3 +624,13 @@ def test_atomic_output_writes_straight_to_devices():
         atomic_output("/dev/full", force=False) as path,
     ):
         path.write_bytes(b"x")
+
+
+def test_columns_of_a_file_that_has_become_shorter_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((64, 64), np.float32))
+    with open_source(path) as source:
+        view = MatrixView(source.tensors[0].array, (64, 64), 0)
+        os.truncate(path, 1000)
+        with pytest.raises(InputError, match=r"a\.npy: has become shorter"):
+            view.read(0, 8, 0, 64)

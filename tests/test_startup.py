@@ -55,8 +55,10 @@ def test_info_loads_what_reads_the_end_of_a_file(encoded: dict[str, str]) -> Non
         assert loaded("info", path) & HEAVY == READ
 
 
-def test_the_mathematics_is_loaded_to_decode(encoded: dict[str, str]) -> None:
-    assert not any(name.startswith("latq.codecs.") for name in loaded("info", encoded["entropy"]))
+@pytest.mark.parametrize("name", ["entropy", "raw"])
+def test_info_loads_neither_mathematics_nor_sources(name: str, encoded: dict[str, str]) -> None:
+    found = {module for module in loaded("info", encoded[name]) if module.startswith("latq.")}
+    assert {module.split(".")[1] for module in found} & {"api", "codecs", "coding", "kernels", "sources"} == set()
 
 
 def test_each_kind_of_source_loads_its_own_library(tmp_path: Path) -> None:

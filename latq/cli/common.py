@@ -4,18 +4,23 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+
+# First, from few frames: where a chunk of its stack ends, CPython maps and unmaps memory at every call, and deep down
+# among the other imports that took 10 ms.
+import numpy  # noqa: F401
 
 from latq.container import SIGNATURE, source_at
 from latq.errors import LatqError, ParameterError
 from latq.pipeline.decode import File
-from latq.sources import atomic_output, kind_of
 from latq.urls import is_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STANDARD_STREAM = "-"
 
@@ -112,11 +117,10 @@ def tensor_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def output_path(target: str, console: Console, *, force: bool, inputs: Sequence[str]) -> Iterator[Path]:
+def output_path(target: str, console: Console, *, force: bool, inputs: Sequence[str]) -> Iterator["Path"]:
     """A path to write to: what lands there becomes ``target`` at the end, or goes to standard output for "-"."""
     if target != STANDARD_STREAM:
-        files = [i for i in inputs if i != STANDARD_STREAM]
-        with atomic_output(target, force=force, inputs=files) as path, _named(path, target):
+        with _file_output(target, force, inputs) as path, _named(path, target):
             yield path
         return
     _check_standard_output(console, force)
@@ -135,9 +139,15 @@ def output_stream(target: str, console: Console, *, force: bool, inputs: Sequenc
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    files = [i for i in inputs if i != STANDARD_STREAM]
-    with atomic_output(target, force=force, inputs=files) as path, path.open("wb") as stream:
+    with _file_output(target, force, inputs) as path, path.open("wb") as stream:
         yield stream
+
+
+def _file_output(target: str, force: bool, inputs: Sequence[str]) -> AbstractContextManager["Path"]:
+    """A path to write to: what lands there becomes ``target`` at the end."""
+    from latq.sources import atomic_output  # Here, because verbs that write no file do without sources and kernels.
+
+    return atomic_output(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM])
 
 
 def _check_standard_output(console: Console, force: bool) -> None:
@@ -160,9 +170,10 @@ def input_path(source: str) -> Iterator[str]:
 
 
 @contextmanager
-def _stand_in(shown: str) -> Iterator[Path]:
+def _stand_in(shown: str) -> Iterator["Path"]:
     """A temporary file in the place of a pipe, which messages call ``shown``."""
-    from tempfile import TemporaryDirectory  # Here, because it would make every command start later.
+    from pathlib import Path  # These here, because they would make every command start later.
+    from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as directory:
         path = Path(directory, "data")
@@ -176,7 +187,7 @@ def _copy(source: BinaryIO, target: BinaryIO) -> None:
 
 
 @contextmanager
-def _named(path: Path, shown: str) -> Iterator[None]:
+def _named(path: "Path", shown: str) -> Iterator[None]:
     """Name a temporary path by what it stands for in messages."""
     try:
         yield
@@ -188,6 +199,8 @@ def _named(path: Path, shown: str) -> Iterator[None]:
 def is_latq(path: str) -> bool:
     """Whether the file begins like a .latq file; of a URL, its name tells."""
     if is_url(path):
+        from latq.sources import kind_of  # Here, because a file that is only described needs no sources.
+
         return kind_of(path) is None
     if not os.path.isfile(path):
         return path.endswith(".latq")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Protocol
 
 from latq.errors import InputError, TruncatedError
@@ -58,7 +57,7 @@ class FileSource(_FastSource):
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
         self.name = name or os.fspath(path)
         try:
-            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (close() closes it)
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (close() closes it)
             self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise self._input_error(error) from error

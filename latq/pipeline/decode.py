@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.container import ByteSource, ChunkIndex, ChunkRecord, ContainerReader
+from latq.dtypes import DTYPES
 from latq.errors import CorruptError, InputError, LatqError
 from latq.pipeline.metadata import (
     Codec,
@@ -22,11 +23,10 @@ from latq.pipeline.metadata import (
     matrix_shape,
     vectors_of_chunks,
 )
-from latq.pipeline.rounding import narrowed
-from latq.sources import DTYPES, MatrixView, WritableArray
 
 if TYPE_CHECKING:
     from latq.pipeline.chunk import RotatedChunk
+    from latq.sources import WritableArray
 
 Array = npt.NDArray[Any]
 MAX_ZSTD_WINDOW = 1 << 23
@@ -114,7 +114,7 @@ class Tensor:
         self.decode_into(out, threads=threads)
         return out
 
-    def decode_into(self, target: WritableArray, *, threads: int = 1) -> None:
+    def decode_into(self, target: "WritableArray", *, threads: int = 1) -> None:
         """Fill ``target``: same shape, any float dtype for a float tensor."""
         from latq.pipeline.restore import restore  # Here, because threads take long to import.
 
@@ -127,6 +127,9 @@ class Tensor:
         e1 = self.n if e1 is None else e1
         dtype = dtype or self.dtype
         if isinstance(self.codec, RawCodec):
+            from latq.pipeline.rounding import narrowed  # Here, because describing a file does without the kernels.
+            from latq.sources import MatrixView
+
             return narrowed(MatrixView(self, self.shape, self.axis).read(v0, v1, e0, e1), dtype)
         return self._rows(np.arange(v0, v1), e0, e1, dtype)
 
@@ -137,7 +140,7 @@ class Tensor:
 
     def rotated(self, chunk: int) -> "RotatedChunk":
         """Integers, scales and means of one e8 chunk: what the product works on."""
-        from latq.pipeline.chunk import decode_chunk  # Here, because describing a file does without the mathematics.
+        from latq.pipeline.chunk import decode_chunk  # Here, for the same reason.
 
         assert isinstance(self.codec, MatrixCodec)
         tile = self.tiling.tile(chunk)

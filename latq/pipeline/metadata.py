@@ -18,6 +18,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from latq.container import dump_canonical, parse_strict
+from latq.dtypes import DTYPES
 from latq.errors import CorruptError, UnsupportedError
 from latq.limits import (
     INNER_HIGH,
@@ -36,7 +37,6 @@ from latq.limits import (
     MIN_WEIGHTS,
     MIN_WIDTH,
 )
-from latq.sources import DTYPES
 
 if TYPE_CHECKING:
     from latq.codecs.e8 import E8Params

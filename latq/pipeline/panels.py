@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 R = TypeVar("R")
 
 # Bytes of the panels that all threads work on, and of those that are kept for the next time.
-WORKING_BYTES = 1 << 26
+WORKING_BYTES = 1 << 27
 KEPT_BYTES = 1 << 26
 # Panels that each thread gets at least, where there are as many chunks.
 SHARE = 4

@@ -11,17 +11,16 @@ from typing import Any
 
 import msgspec
 
+from latq.dtypes import NARROW_FLOATS
 from latq.errors import CorruptError, InputError, ParameterError
 from latq.sources import npy
 from latq.sources.atomic import atomic_output
 from latq.sources.base import ArrayLike, Extras, Kind, Sink, Source, SourceTensor, TensorSpec, WritableArray
-from latq.sources.dtypes import DTYPES, NARROW_FLOATS
 from latq.sources.files import read_start, split_spec
 from latq.sources.matrix import MatrixView, boxes
 from latq.urls import is_url
 
 __all__ = [
-    "DTYPES",
     "ArrayLike",
     "Kind",
     "MatrixView",

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from latq.sources.dtypes import dtype_name
+from latq.dtypes import dtype_name
 
 Kind = Literal["npy", "h5", "safetensors"]
 Index = tuple[slice, ...]

@@ -3,11 +3,12 @@
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from latq.sources.base import Array, Index
 MAX_RESIDENT = 128 << 20
 _STATUS = "/proc/self/statm"
 
-_MAPS: WeakSet[mmap.mmap] = WeakSet()
+# Every map and its file.
+_MAPS: WeakKeyDictionary[mmap.mmap, BinaryIO] = WeakKeyDictionary()
 
 
 def release_pages() -> None:
@@ -60,9 +62,11 @@ def read_start(path: Path, size: int) -> bytes:
 def map_bytes(path: Path) -> mmap.mmap:
     """A memory map of all bytes of a file."""
     try:
-        with open(path, "rb") as file:
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb", buffering=0))
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        _MAPS.add(mapping)
+            _MAPS[mapping] = file
+            finalize(mapping, stack.pop_all().close)
         return mapping
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be memory-mapped ({error}); use a regular file on a local disk") from error
@@ -88,7 +92,12 @@ class FileArray:
     def __getitem__(self, index: Index, /) -> Array:
         block = np.empty([part.stop - part.start for part in index], self.dtype)
         for place, run in self._runs(index, block):
-            run[:] = os.pread(self._file.fileno(), len(run), place)
+            done = 0
+            while done < len(run):  # The system reads less than 2 GiB at a time.
+                got = os.preadv(self._file.fileno(), [run[done:]], place + done)
+                if not got:
+                    raise InputError(f"{self._file.name}: has become shorter while it was read; try again")
+                done += got
         return block
 
     def __setitem__(self, index: Index, block: Array, /) -> None:
@@ -111,6 +120,16 @@ class FileArray:
         steps = (range(0, size * stride, stride) for size, stride in zip(sizes[:outer], strides, strict=False))
         for run, step in zip(runs, product(*steps), strict=False):
             yield first + sum(step), run.data
+
+
+def unmapped(array: Array) -> Array | FileArray:
+    """``array``, but read where it lies in C order in a mapped file: for parts of rows, each of which would bring many
+    pages into the memory of the process."""
+    mapping = array.base
+    if not isinstance(mapping, mmap.mmap) or not array.flags.c_contiguous:
+        return array
+    offset = array.ctypes.data - np.ndarray((), np.uint8, mapping).ctypes.data
+    return FileArray(_MAPS[mapping], offset, array.shape, array.dtype)
 
 
 def allocate(file: BinaryIO, size: int) -> None:

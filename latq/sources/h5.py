@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from latq.dtypes import DTYPES, dtype_name
 from latq.errors import InputError, ParameterError, UnsupportedError
 from latq.sources.base import Array, Extras, Index, Sink, Source, SourceTensor, TensorSpec
-from latq.sources.dtypes import DTYPES, dtype_name
 from latq.sources.files import read_start
 from latq.sources.h5_attributes import decode_value, encode_attributes
 from latq.sources.select import select

@@ -9,10 +9,10 @@ import numpy as np
 from latq import kernels
 from latq.errors import ParameterError
 from latq.sources.base import Array, ArrayLike, Index, WritableArray
-from latq.sources.files import release_pages
+from latq.sources.files import release_pages, unmapped
 
-# The system brings up to 2 MiB into memory for each row that is touched.
-_SLAB_ROWS = 1 << 6
+# Rows that are read together: of those of usual width, what stays in a cache.
+_SLAB_ROWS = 1 << 7
 
 
 def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Index]:
@@ -40,9 +40,16 @@ def _within(position: int, inner: tuple[int, ...], start: int, stop: int) -> Ite
     return ((slice(position, position + 1), *box) for box in boxes(inner, start, stop))
 
 
-def _slabs(rows: int) -> Iterator[slice]:
-    """Runs of rows of a mapped file whose pages may be in memory at the same time."""
-    return (slice(begin, min(begin + _SLAB_ROWS, rows)) for begin in range(0, rows, _SLAB_ROWS))
+def _slabs(array: ArrayLike, rows: slice, columns: slice) -> Iterator[tuple[slice, Array]]:
+    """Part of a 2-D array, some rows at a time: their places among those asked for, and what is in them."""
+    if isinstance(array, np.ndarray):
+        array, first = unmapped(array), rows.start
+    else:  # A source that may have to read more than is asked for is asked once.
+        array, first, columns = np.asarray(array[rows, columns]), 0, slice(0, columns.stop - columns.start)
+    count = rows.stop - rows.start
+    for begin in range(0, count, _SLAB_ROWS):
+        end = min(begin + _SLAB_ROWS, count)
+        yield slice(begin, end), array[slice(first + begin, first + end), columns]
 
 
 class MatrixView:
@@ -79,12 +86,12 @@ class MatrixView:
             scratch = np.empty((v1 - v0) * (e1 - e0), self.array.dtype.newbyteorder("="))
         out = scratch[: (v1 - v0) * (e1 - e0)].reshape(v1 - v0, e1 - e0)
         for rows, index, shape in pieces:
-            block = np.asarray(self.array[index]).reshape(self._spread(shape))
-            if block.ndim == 2 and self._axis == 0:
-                for entries in _slabs(len(block)):
-                    kernels.copy_transposed(block[entries], out[rows, entries])
+            if len(shape) == 2 and self._axis == 0:
+                for entries, block in _slabs(self.array, *index):
+                    kernels.copy_transposed(block, out[rows, entries])
                     release_pages()
             else:
+                block = np.asarray(self.array[index]).reshape(self._spread(shape))
                 out[rows].reshape(shape)[...] = np.moveaxis(block, self._axis, -1)
         return out
 

@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from latq.dtypes import DTYPES, dtype_name
 from latq.errors import InputError, ParameterError
 from latq.sources.base import Array, Extras, Sink, Source, SourceTensor, TensorSpec
-from latq.sources.dtypes import DTYPES, dtype_name
 from latq.sources.files import FileArray, allocate, map_bytes, read_start, view
 from latq.sources.select import select
 

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from safetensors import SafetensorError, safe_open
 
+from latq.dtypes import DTYPES
 from latq.errors import InputError, ParameterError, UnsupportedError
 from latq.sources.base import Array, Extras, Sink, Source, SourceTensor, TensorSpec
-from latq.sources.dtypes import DTYPES
 from latq.sources.files import FileArray, allocate, map_bytes, read_start, view
 from latq.sources.select import select
 

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -67,6 +68,8 @@ def unpack_bits(data: U8, width: int, values: npt.NDArray[np.unsignedinteger]) -
 def pack_bits(values: npt.NDArray[np.unsignedinteger], width: int, data: U8) -> None: ...
 def codewords(digits: npt.NDArray[np.uint16], scales: I32, q: int, offset: I32, out: F32) -> None: ...
 def transpose(source: npt.NDArray[np.unsignedinteger], target: npt.NDArray[np.unsignedinteger]) -> None: ...
+def add_products(a: I16, b: I16, gains_a: F64, gains_b: F64, out: F64) -> None: ...
+def put_products(a: I16, b: I16, gains_a: F64, gains_b: F64, out: F32) -> None: ...
 
 PRICES: int
 MAX_SCALES: int

@@ -83,6 +83,33 @@ using Restored = void(const float* x, size_t rows, size_t n, const double* scale
 template <class T>
 using Moments = void(const float* u, const T* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
 
+// Rows of integers, ``stride`` apart, and the gain of each.
+struct Factor {
+    const int16_t* x;
+    size_t count, stride;
+    const double* gains;
+
+    // Up to ``most`` of them.
+    Factor from(size_t first, size_t most) const {
+        return {x + first * stride, count - first < most ? count - first : most, stride, gains + first};
+    }
+};
+
+template <class T>
+struct Target {
+    T* at;
+    size_t row_stride, column_stride;
+};
+
+// Rows that are laid out anew at a time: a block of one factor, a panel of the other.
+constexpr size_t PRODUCTS_BLOCK = 256, MOST_OF_PANEL = 32;
+constexpr size_t products_size(size_t n) { return (PRODUCTS_BLOCK + MOST_OF_PANEL) * ((n + 1) / 2) * sizeof(int32_t); }
+
+struct Products {
+    void (*add)(const Factor& a, const Factor& b, size_t n, const Target<double>& out, void* scratch);
+    void (*put)(const Factor& a, const Factor& b, size_t n, const Target<float>& out, void* scratch);
+};
+
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
 // each block.
 struct Kernels {
@@ -160,6 +187,9 @@ struct Kernels {
     Restored<BFloat16>* restored_bfloat16;
     void (*widen_float16)(const Float16* x, size_t count, float* out);
     void (*widen_bfloat16)(const BFloat16* x, size_t count, float* out);
+
+    // products.add_products and put_products of rows of n entries; ``scratch`` is products_size(n) bytes.
+    Products products;
 
     // to[column][row] = from[row][column]; strides in entries.
     Transpose<uint8_t>* transpose8;

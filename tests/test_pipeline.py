@@ -251,6 +251,16 @@ class TestRandomAccess:
             assert sum(tensor["bytes_by_part"].values()) == tensor["bytes"]
 
 
+@pytest.mark.parametrize(("outlier", "fits"), [(32767, True), (-32767, True), (32768, False), (-(2.0**31), False)])
+def test_integers_in_16_bits(outlier: float, fits: bool) -> None:
+    chunk = latq.open(latq.encode(gaussian(100, 20), 4))["data"].rotated(0)
+    chunk.integers[3, 5] = outlier
+    assert (chunk.narrow is not None) == fits
+    if chunk.narrow is not None:
+        assert chunk.narrow.dtype == np.int16
+        assert (chunk.narrow == chunk.integers).all()
+
+
 def test_save_and_open(tmp_path: Path) -> None:
     path = tmp_path / "two.latq"
     report = latq.save(path, {"a": gaussian(300, 40), "b": gaussian(50, 30)}, bits=5)

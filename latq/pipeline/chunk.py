@@ -33,6 +33,7 @@ from latq.transforms.sizes import SizeClasses
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I16 = npt.NDArray[np.int16]
 
 MAX_EXPONENT = 1100
 
@@ -61,6 +62,11 @@ class RotatedChunk:
     means: F64
     alignment: F64 | None
     exponent: int
+
+    @property
+    def narrow(self) -> I16 | None:
+        """``integers`` in 16 bits, for :func:`kernels.add_products`; None if one is beyond them."""
+        return self.integers.astype(np.int16) if kernels.peak(self.integers) < 1 << 15 else None
 
     @property
     def padded(self) -> F32:

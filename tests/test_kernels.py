@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from latq.coding import packing, rans
 from latq.errors import CorruptError
+from latq.kernels import products
 from latq.kernels import reference as kernels
 
 NO_OFFSET = np.zeros(8, np.int32)
@@ -129,6 +130,16 @@ class TestRotation:
 def test_tree_sum(values: list[float]) -> None:
     x = np.array(values)
     assert float(kernels.tree_sum(x)) == pytest.approx(float(x.sum()), abs=1e-6)
+
+
+def test_products_are_exact() -> None:
+    """Sums whose terms reach 2^30, next to those that cancel."""
+    rng = np.random.default_rng(0)
+    a, b = rng.choice(np.array([-32768, -32767, 1, 32767], np.int16), (2, 5, 4099))
+    b[0], gains = -a[0], np.ones(5)
+    out = np.ones((5, 5))
+    products.add_products(a, b, gains, gains, out)
+    assert (out == 1 + a.astype(np.int64) @ b.astype(np.int64).T).all()
 
 
 class TestPacking:

@@ -17,7 +17,7 @@ from latq.codecs.e8 import E8Params
 from latq.codecs.e8_design import offset_for, tables_for
 from latq.coding import rans
 from latq.coding.model import Density
-from latq.kernels import points, reference, search, vectors
+from latq.kernels import points, products, reference, search, vectors
 from latq.kernels.points import PointModel
 
 if kernels.IMPLEMENTATION == "reference":
@@ -368,6 +368,64 @@ class TestVectors:
         x[2, 17] = bad
         assert not np.isfinite(compiled.peak(x))
         assert compiled.peak(np.empty((0, 5), dtype)) == 0
+
+
+@pytest.mark.usefixtures("isa")
+class TestProducts:
+    @given(
+        shape=st.tuples(st.integers(0, 70), st.integers(0, 70), st.integers(1, 140)),
+        peaks=st.tuples(*[st.sampled_from([0, 1, 30, 127, 2000, 32767])] * 2),
+        apart=st.integers(0, 3),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_both_forms(self, shape: tuple[int, int, int], peaks: tuple[int, int], apart: int, seed: int) -> None:
+        rows, columns, n = shape
+        rng = np.random.default_rng(seed)
+        a, b = (
+            rng.integers(-peak, peak + 1, (count, n + apart), np.int8 if peak < 128 else np.int16)[:, apart:]
+            for count, peak in zip((rows, columns), peaks, strict=True)
+        )
+        gains = numbers(seed, rows).astype(np.float64), numbers(seed + 1, columns).astype(np.float64)
+        for name, dtype in (("add_products", np.float64), ("put_products", np.float32)):
+            before = numbers(seed, rows, columns + apart).astype(dtype)
+            found, expected = before.copy(), before.copy()
+            getattr(compiled, name)(a, b, *gains, found[:, apart:])
+            getattr(products, name)(a, b, *gains, expected[:, apart:])
+            assert same(found, expected)
+
+    @pytest.mark.parametrize("shape", [(3, 300, 33), (300, 3, 33), (600, 40, 5), (2, 2, 140_000)])
+    @pytest.mark.parametrize("dtype", ["int8", "int16"])
+    @pytest.mark.parametrize("ends", [("min", "min"), ("min", "max"), ("max", "min"), ("max", "max")])
+    def test_extremes(self, shape: tuple[int, int, int], dtype: str, ends: tuple[str, str]) -> None:
+        """Where a sum of two products may already fill 32 bits; in some rows only."""
+        rows, columns, n = shape
+        x, y = (int(getattr(np.iinfo(dtype), end)) for end in ends)
+        a, b = np.full((rows, n), x, dtype), np.full((columns, n), y, dtype)
+        a[::2] = 1
+        out = np.zeros((rows, columns))
+        compiled.add_products(a, b, np.ones(rows), np.ones(columns), out)
+        assert (out[1::2] == float(n * x * y)).all()
+        assert (out[::2] == float(n * y)).all()
+
+    def test_a_gram_matrix_is_symmetric(self) -> None:
+        a = np.random.default_rng(0).integers(-99, 100, (50, 70), np.int16)
+        gains, out = numbers(0, 50).astype(np.float64), np.empty((50, 50), np.float32)
+        compiled.put_products(a, a, gains, gains, out)
+        assert same(out, out.T)
+
+    def test_any_view_will_do(self) -> None:
+        a = np.random.default_rng(0).integers(-99, 100, (20, 30), np.int16)
+        found, expected, ones = np.zeros((30, 30), order="F"), np.zeros((30, 30)), np.ones(30)
+        compiled.add_products(a.T, a.T[::-1], ones, ones, found)
+        products.add_products(a.T, a.T[::-1], ones, ones, expected)
+        assert (found == expected).all()
+
+    def test_bounds(self) -> None:
+        a, ones, out = np.ones((4, 6), np.int16), np.ones(4), np.zeros((4, 4))
+        for args in ((a, a[:, :5], ones, ones, out), (a[:3], a, ones, ones, out), (a, a, ones[:3], ones, out)):
+            with pytest.raises(ValueError, match="products"):
+                compiled.add_products(*args)
 
 
 ENCODE = """

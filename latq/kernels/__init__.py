@@ -1,4 +1,4 @@
-"""Kernels: defined in NumPy (reference, points, search, codebook, vectors), native where the extension is built.
+"""Kernels: defined in NumPy (reference, points, search, codebook, vectors, products), native where built.
 
 ``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
 """
@@ -6,6 +6,7 @@
 import os
 
 from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, PointModel
+from latq.kernels.products import Integers
 from latq.kernels.reference import (
     RANS_LOW,
     RansReader,
@@ -31,11 +32,13 @@ __all__ = [
     "RANS_LOW",
     "REACH",
     "Classes",
+    "Integers",
     "NestedCode",
     "PointModel",
     "RansReader",
     "RansTables",
     "add8",
+    "add_products",
     "cheapest_scales",
     "choose_points",
     "choose_scales",
@@ -57,6 +60,7 @@ __all__ = [
     "pack_bits",
     "peak",
     "point_costs",
+    "put_products",
     "quantize",
     "rans_decode_symbols",
     "rans_encode",
@@ -100,6 +104,7 @@ def _wants_native() -> bool:
 if _wants_native():
     from latq.kernels import compiled
     from latq.kernels.compiled import (
+        add_products,
         cheapest_scales,
         choose_points,
         choose_scales,
@@ -115,6 +120,7 @@ if _wants_native():
         pack_bits,
         peak,
         point_costs,
+        put_products,
         quantize,
         rans_decode_symbols,
         rans_encode_symbols,
@@ -134,6 +140,7 @@ if _wants_native():
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
+    from latq.kernels.products import add_products, put_products
     from latq.kernels.reference import (
         count_symbols,
         fwht,

@@ -1,6 +1,6 @@
 """The native kernels under the names and signatures of their definitions.
 
-``LATQ_ISA=baseline|avx2|avx512`` forces an instruction set; all give the same bits.
+``LATQ_ISA=baseline|avx2|avx512|avx512vnni`` forces an instruction set; all give the same bits.
 """
 
 import math
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import _core, reference, search, vectors
+from latq.kernels import _core, products, reference, search, vectors
 from latq.kernels.codebook import Codebook
 from latq.kernels.packed_model import packed
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
+from latq.kernels.products import Integers
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
 from latq.kernels.search import NestedCode
 from latq.kernels.vectors import Floats
@@ -366,3 +367,27 @@ def _rows_apart(x: npt.NDArray[Any]) -> bool:
     """Whether entries of a row are neighbours, and rows follow each other by whole entries."""
     size = x.dtype.itemsize
     return x.size > 0 and x.strides[1] == size and x.strides[0] >= size * x.shape[1] and x.strides[0] % size == 0
+
+
+# --- products -----------------------------------------------------------------------------------------------------
+
+
+def add_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F64) -> None:
+    if _rows_apart(out):
+        _core.add_products(*_alike(a, b), gains_a, gains_b, out)
+    else:
+        products.add_products(a, b, gains_a, gains_b, out)
+
+
+def put_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F32) -> None:
+    if _rows_apart(out):
+        _core.put_products(*_alike(a, b), gains_a, gains_b, out)
+    else:
+        products.put_products(a, b, gains_a, gains_b, out)
+
+
+def _alike(a: Integers, b: Integers) -> tuple[Integers, Integers]:
+    """Both in the wider dtype of the two, in rows whose entries are neighbours."""
+    dtype = np.result_type(a, b)
+    a, b = (x if x.dtype == dtype and _rows_apart(x) else np.ascontiguousarray(x, dtype) for x in (a, b))
+    return a, b

@@ -68,6 +68,14 @@ class RotatedChunk:
     steps: F64 | None
 
     @property
+    def narrow(self) -> kernels.Integers | None:
+        """``integers`` in 8 or 16 bits, for :func:`kernels.add_products`; None if one is beyond them."""
+        peak = kernels.peak(self.integers)
+        if peak < 1 << 7:
+            return self.integers.astype(np.int8)
+        return self.integers.astype(np.int16) if peak < 1 << 15 else None
+
+    @property
     def padded(self) -> F32:
         """The integers of all coordinates (vectors, length)."""
         if self.integers.shape[1] == self.length:

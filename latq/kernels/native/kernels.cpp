@@ -5,6 +5,7 @@
 #include "coding.hpp"
 #include "layout.hpp"
 #include "points.hpp"
+#include "products.hpp"
 #include "rans.hpp"
 #include "rotation.hpp"
 #include "search.hpp"
@@ -53,6 +54,7 @@ const Kernels kernels = {
     .restored_bfloat16 = restored<BFloat16>,
     .widen_float16 = widen<Float16>,
     .widen_bfloat16 = widen<BFloat16>,
+    .products = PRODUCTS,
     .transpose8 = transpose<uint8_t>,
     .transpose16 = transpose<uint16_t>,
     .transpose32 = transpose<uint32_t>,

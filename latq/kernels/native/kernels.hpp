@@ -83,6 +83,44 @@ using Restored = void(const float* x, size_t rows, size_t n, const double* scale
 template <class T>
 using Moments = void(const float* u, const T* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
 
+// Rows of integers, ``stride`` apart, and the gain of each.
+template <class T>
+struct Factor {
+    const T* x;
+    size_t count, stride;
+    const double* gains;
+
+    // Entries from one row to the last.
+    size_t after(size_t row) const { return (count - 1 - row) * stride; }
+
+    // Up to ``most`` of them.
+    Factor from(size_t first, size_t most) const {
+        return {x + first * stride, count - first < most ? count - first : most, stride, gains + first};
+    }
+};
+
+template <class T>
+struct Target {
+    T* at;
+    size_t row_stride, column_stride;
+};
+
+// Rows that are laid out anew at a time: a block of one factor, a panel of the other.
+constexpr size_t PRODUCTS_BLOCK = 256, MOST_OF_PANEL = 32;
+constexpr size_t products_size(size_t n) { return (PRODUCTS_BLOCK + MOST_OF_PANEL) * ((n + 1) / 2) * sizeof(int32_t); }
+
+// products.add_products to doubles and put_products to floats, of rows of n entries; ``scratch`` is products_size(n)
+// bytes.
+template <class T, class Out>
+using Multiply = void(const Factor<T>& a, const Factor<T>& b, size_t n, const Target<Out>& out, void* scratch);
+
+struct Products {
+    Multiply<int8_t, double>* add8;
+    Multiply<int16_t, double>* add16;
+    Multiply<int8_t, float>* put8;
+    Multiply<int16_t, float>* put16;
+};
+
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
 // each block.
 struct Kernels {
@@ -160,6 +198,8 @@ struct Kernels {
     Restored<BFloat16>* restored_bfloat16;
     void (*widen_float16)(const Float16* x, size_t count, float* out);
     void (*widen_bfloat16)(const BFloat16* x, size_t count, float* out);
+
+    Products products;
 
     // to[column][row] = from[row][column]; strides in entries.
     Transpose<uint8_t>* transpose8;

@@ -33,12 +33,27 @@ extern const Kernels kernels;
 namespace avx512 {
 extern const Kernels kernels;
 }
+namespace avx512vnni {
+extern const Products product_kernels;
+}
 #endif
 
 namespace {
 
 template <class T, size_t DIMS>
 using Array = nb::ndarray<T, nb::ndim<DIMS>, nb::c_contig, nb::device::cpu>;
+
+#if defined(LATQ_X86)
+// avx512, but for products.
+const Kernels* with_vnni() {
+    static const Kernels kernels = [] {
+        Kernels all = avx512::kernels;
+        all.name = "avx512vnni", all.products = avx512vnni::product_kernels;
+        return all;
+    }();
+    return &kernels;
+}
+#endif
 
 // Those that this processor runs, best last.
 std::vector<const Kernels*> available() {
@@ -47,8 +62,10 @@ std::vector<const Kernels*> available() {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
         found.push_back(&avx2::kernels);
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
             found.push_back(&avx512::kernels);
+            if (__builtin_cpu_supports("avx512vnni")) found.push_back(with_vnni());
+        }
     }
 #endif
     return found;
@@ -138,12 +155,15 @@ void nearest_points(Array<const float, 2> x, Array<int32_t, 2> points, float inv
     active->nearest_points(x.data(), points.data(), blocks, inverse);
 }
 
+struct alignas(64) Line {
+    char bytes[64];
+};
+
+std::unique_ptr<Line[]> scratch_of(size_t size) { return std::unique_ptr<Line[]>(new Line[size / sizeof(Line) + 1]); }
+
 // Scratch of this thread.
 void* scratch() {
-    struct alignas(64) Line {
-        char bytes[64];
-    };
-    static thread_local std::unique_ptr<Line[]> lines(new Line[CHOICE_SIZE / sizeof(Line)]);
+    static thread_local const std::unique_ptr<Line[]> lines = scratch_of(CHOICE_SIZE);
     return lines.get();
 }
 
@@ -459,15 +479,34 @@ void widen(Array<const uint16_t, 1> x, Array<float, 1> out) {
 template <class T>
 using Matrix = nb::ndarray<T, nb::ndim<2>, nb::device::cpu>;
 
+// Whether the entries of a row are neighbours, and rows follow each other.
+template <class T>
+bool has_rows(const Matrix<T>& x) {
+    return x.stride(1) == 1 && x.stride(0) >= (int64_t)x.shape(1);
+}
+
 template <class T, auto KERNEL>
 void transpose(Matrix<const T> from, Matrix<T> to) {
     const size_t rows = from.shape(0), columns = from.shape(1);
     require(to.shape(0) == columns && to.shape(1) == rows, "transpose: shapes differ");
-    require(from.stride(1) == 1 && to.stride(1) == 1 && from.stride(0) >= (int64_t)columns &&
-                to.stride(0) >= (int64_t)rows,
-            "transpose: entries of a row are not neighbours");
+    require(has_rows(from) && has_rows(to), "transpose: entries of a row are not neighbours");
     nb::gil_scoped_release unlocked;
     (active->*KERNEL)(from.data(), (size_t)from.stride(0), to.data(), (size_t)to.stride(0), rows, columns);
+}
+
+using Gains = Array<const double, 1>;
+
+template <class T, class Out, auto KERNEL>
+void products(Matrix<const T> a, Matrix<const T> b, Gains gains_a, Gains gains_b, Matrix<Out> out) {
+    const size_t rows = a.shape(0), columns = b.shape(0), n = a.shape(1);
+    require(b.shape(1) == n && n >= 1 && n <= (size_t)1 << 23, "products: the lengths of rows differ or are too large");
+    require(out.shape(0) == rows && out.shape(1) == columns, "products: shapes differ");
+    require(gains_a.shape(0) == rows && gains_b.shape(0) == columns, "products: one gain per row is needed");
+    require(has_rows(a) && has_rows(b) && has_rows(out), "products: entries of a row are not neighbours");
+    nb::gil_scoped_release unlocked;
+    (active->products.*KERNEL)({a.data(), rows, (size_t)a.stride(0), gains_a.data()},
+                               {b.data(), columns, (size_t)b.stride(0), gains_b.data()}, n,
+                               {out.data(), (size_t)out.stride(0), 1}, scratch_of(products_size(n)).get());
 }
 
 }  // namespace
@@ -554,6 +593,11 @@ NB_MODULE(_core, m) {
     add(m, "restored_bfloat16", &restored<BFloat16, uint16_t, &Kernels::restored_bfloat16>);
     add(m, "widen_float16", &widen<Float16, &Kernels::widen_float16>);
     add(m, "widen_bfloat16", &widen<BFloat16, &Kernels::widen_bfloat16>);
+
+    add(m, "add_products", &products<int8_t, double, &Products::add8>);
+    add(m, "add_products", &products<int16_t, double, &Products::add16>);
+    add(m, "put_products", &products<int8_t, float, &Products::put8>);
+    add(m, "put_products", &products<int16_t, float, &Products::put16>);
 
     add(m, "transpose", &transpose<uint8_t, &Kernels::transpose8>);
     add(m, "transpose", &transpose<uint16_t, &Kernels::transpose16>);

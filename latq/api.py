@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from latq.container import BytesSource, FileSource
+from latq.container import BytesSource, source_at
 from latq.pipeline.decide import CodecName, EncodeOptions
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.encode import EncodeReport, encode_source, source_of
@@ -129,14 +129,15 @@ def _pair(array: npt.ArrayLike | None) -> MatrixView | None:
 
 
 def open(source: Openable) -> File:
-    """Open a .latq file (path, bytes or binary file object): a mapping from names to lazy tensors.
+    """Open a .latq file (path, URL, bytes or binary file object): a mapping from names to lazy tensors.
 
-    Only its end is read. Raises InputError if it cannot be read, CorruptError, TruncatedError, UnsupportedError.
+    Only its end is read. URLs are those that fsspec knows. Raises InputError if it cannot be read, CorruptError,
+    TruncatedError, UnsupportedError.
     """
     if isinstance(source, bytes):
         return File(BytesSource(source))
     if isinstance(source, str | PathLike):
-        return File(FileSource(fspath(source)))
+        return File(source_at(source))
     return File(BytesSource(source.read(), getattr(source, "name", "<stream>")))
 
 

@@ -7,6 +7,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class RotatedChunk:
     classes: U8 | None
     steps: F64 | None
 
-    @property
+    @cached_property
     def narrow(self) -> kernels.Integers | None:
         """``integers`` in 8 or 16 bits, for :func:`kernels.add_products`; None if one is beyond them."""
         peak = kernels.peak(self.integers)

@@ -168,7 +168,7 @@ class CompressedOperand(Operand):
         gains = np.ldexp(chunk.scales / (1 - alignment), chunk.exponent)
         sizes = sizes_of(chunk, squared_norms(chunk.integers) * gains**2, alignment)
         return Panel(
-            chunk.integers,
+            chunk.integers if chunk.narrow is None else chunk.narrow,
             np.where(sizes.lost > 0, 0.0, gains),
             sizes.energies,
             sizes.noises,

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.products.frame import Frame
 from latq.transforms.rotation import Rotation, rotate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-I16 = npt.NDArray[np.int16]
+Integers = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +22,7 @@ class Panel:
     """Unbiased reconstructions: row i is ``values[i] * gains[i]``, zeros from there to ``length``.
 
     values
-        (V, kept) integers, or floats where they are not small.
+        (V, kept) integers, or floats of a plain array or where one is beyond 16 bits.
     energies, noises
         (V,) squared norms of the originals without their means, as far as they can be told, and of the errors that are
         expected within the coded coordinates, of reconstructions scaled to be unbiased there: the others are in neither
@@ -37,7 +39,7 @@ class Panel:
         Whether the scale of every vector is its own: then its error is orthogonal to it.
     """
 
-    values: I16 | F32
+    values: Integers | F32
     gains: F64
     energies: F64
     noises: F64
@@ -101,18 +103,21 @@ def _rotated_ones(length: int, rotation: Rotation, seed: int) -> F32:
     return ones
 
 
-def widened(values: I16 | F32, length: int) -> I16 | F32:
+def widened(values: Integers | F32, length: int) -> Integers | F32:
     """Rows (V, K) with zeros up to ``length``."""
     out = np.zeros((len(values), length), values.dtype)
     out[:, : values.shape[1]] = values
     return out
 
 
-def squared_norms(values: I16 | F32) -> F64:
+def is_integer(values: Integers | F32) -> TypeGuard[Integers]:
+    """Whether products of these values can be exact."""
+    return values.dtype != np.float32
+
+
+def squared_norms(values: Integers | F32) -> F64:
     """(V,) of rows (V, K)."""
-    wide = values.astype(np.float32, copy=False)
-    found: F64 = np.einsum("ij,ij->i", wide, wide, dtype=np.float64)
-    return found
+    return kernels.row_squares(values.astype(np.float32, copy=False), 0, np.zeros(len(values), np.float32))
 
 
 def together(panels: Sequence[Panel]) -> Panel:

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from latq.products.panel import Panel
+from latq import kernels
+from latq.products.panel import Panel, is_integer
 from latq.products.variance import (
     bounds,
     own_bounds,
@@ -117,15 +118,21 @@ def multiply_panels(a: Panel, b: Panel, runs_a: list[Run], runs_b: list[Run], er
 
 
 def _inner_products(a: Panel, b: Panel) -> F64:
-    """Unbiased estimates of the products of the centred vectors.
+    """Unbiased estimates of the products of the centred vectors: exact but for two roundings where both are integers.
 
     Sides that code only some of the coordinates code the same ones; what both reconstructions make up for is taken
     back once.
     """
     kept = min(a.values.shape[1], b.values.shape[1])
-    found = (a.values[:, :kept].astype(np.float32) @ b.values[:, :kept].astype(np.float32).T).astype(np.float64)
+    x, y = a.values[:, :kept], b.values[:, :kept]
+    gains = b.gains * max(a.kept, b.kept)
+    if is_integer(x) and is_integer(y):
+        found = np.zeros((len(a), len(b)))
+        kernels.add_products(x, y, a.gains, gains, found)
+        return found
+    found = (x.astype(np.float32, copy=False) @ y.astype(np.float32, copy=False).T).astype(np.float64)
     found *= a.gains[:, None]
-    found *= b.gains * max(a.kept, b.kept)
+    found *= gains
     return found
 
 

@@ -374,7 +374,7 @@ class TestVectors:
 class TestProducts:
     @given(
         shape=st.tuples(st.integers(0, 70), st.integers(0, 70), st.integers(1, 140)),
-        peaks=st.tuples(*[st.sampled_from([0, 1, 30, 2000, 32767])] * 2),
+        peaks=st.tuples(*[st.sampled_from([0, 1, 30, 127, 2000, 32767])] * 2),
         apart=st.integers(0, 3),
         seed=st.integers(0, 99),
     )
@@ -383,7 +383,7 @@ class TestProducts:
         rows, columns, n = shape
         rng = np.random.default_rng(seed)
         a, b = (
-            rng.integers(-peak, peak + 1, (count, n + apart), np.int16)[:, apart:]
+            rng.integers(-peak, peak + 1, (count, n + apart), np.int8 if peak < 128 else np.int16)[:, apart:]
             for count, peak in zip((rows, columns), peaks, strict=True)
         )
         gains = numbers(seed, rows).astype(np.float64), numbers(seed + 1, columns).astype(np.float64)
@@ -394,17 +394,19 @@ class TestProducts:
             getattr(products, name)(a, b, *gains, expected[:, apart:])
             assert same(found, expected)
 
-    @pytest.mark.parametrize("shape", [(3, 300, 33), (300, 3, 33), (600, 40, 5), (2, 2, 32768)])
-    @pytest.mark.parametrize("ends", [(-32768, -32768), (-32768, 32767), (32767, 32767)])
-    def test_extremes(self, shape: tuple[int, int, int], ends: tuple[int, int]) -> None:
-        """Where a sum of two products already fills 32 bits; in some rows only."""
+    @pytest.mark.parametrize("shape", [(3, 300, 33), (300, 3, 33), (600, 40, 5), (2, 2, 140_000)])
+    @pytest.mark.parametrize("dtype", ["int8", "int16"])
+    @pytest.mark.parametrize("ends", [("min", "min"), ("min", "max"), ("max", "min"), ("max", "max")])
+    def test_extremes(self, shape: tuple[int, int, int], dtype: str, ends: tuple[str, str]) -> None:
+        """Where a sum of two products may already fill 32 bits; in some rows only."""
         rows, columns, n = shape
-        a, b = np.full((rows, n), ends[0], np.int16), np.full((columns, n), ends[1], np.int16)
+        x, y = (int(getattr(np.iinfo(dtype), end)) for end in ends)
+        a, b = np.full((rows, n), x, dtype), np.full((columns, n), y, dtype)
         a[::2] = 1
         out = np.zeros((rows, columns))
         compiled.add_products(a, b, np.ones(rows), np.ones(columns), out)
-        assert (out[1::2] == float(n * ends[0] * ends[1])).all()
-        assert (out[::2] == float(n * ends[1])).all()
+        assert (out[1::2] == float(n * x * y)).all()
+        assert (out[::2] == float(n * y)).all()
 
     def test_a_gram_matrix_is_symmetric(self) -> None:
         a = np.random.default_rng(0).integers(-99, 100, (50, 70), np.int16)

@@ -251,13 +251,18 @@ class TestRandomAccess:
             assert sum(tensor["bytes_by_part"].values()) == tensor["bytes"]
 
 
-@pytest.mark.parametrize(("outlier", "fits"), [(32767, True), (-32767, True), (32768, False), (-(2.0**31), False)])
-def test_integers_in_16_bits(outlier: float, fits: bool) -> None:
-    chunk = latq.open(latq.encode(gaussian(100, 20), 4))["data"].rotated(0)
+@pytest.mark.parametrize(
+    ("outlier", "dtype"),
+    [(127, "int8"), (-127, "int8"), (128, "int16"), (-32767, "int16"), (32768, None), (-(2.0**31), None)],
+)
+def test_narrow_integers(outlier: float, dtype: str | None) -> None:
+    chunk = latq.open(latq.encode(gaussian(100, 20), 4, coding="entropy"))["data"].rotated(0)
     chunk.integers[3, 5] = outlier
-    assert (chunk.narrow is not None) == fits
-    if chunk.narrow is not None:
-        assert chunk.narrow.dtype == np.int16
+    if dtype is None:
+        assert chunk.narrow is None
+    else:
+        assert chunk.narrow is not None
+        assert chunk.narrow.dtype == dtype
         assert (chunk.narrow == chunk.integers).all()
 
 

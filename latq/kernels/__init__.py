@@ -6,6 +6,7 @@
 import os
 
 from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, PointModel
+from latq.kernels.products import Integers
 from latq.kernels.reference import (
     RANS_LOW,
     RansReader,
@@ -31,6 +32,7 @@ __all__ = [
     "RANS_LOW",
     "REACH",
     "Classes",
+    "Integers",
     "NestedCode",
     "PointModel",
     "RansReader",

@@ -16,7 +16,7 @@ from latq.kernels import _core, products, reference, search, vectors
 from latq.kernels.codebook import Codebook
 from latq.kernels.packed_model import packed
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
-from latq.kernels.products import I16
+from latq.kernels.products import Integers
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
 from latq.kernels.search import NestedCode
 from latq.kernels.vectors import Floats
@@ -372,19 +372,22 @@ def _rows_apart(x: npt.NDArray[Any]) -> bool:
 # --- products -----------------------------------------------------------------------------------------------------
 
 
-def add_products(a: I16, b: I16, gains_a: F64, gains_b: F64, out: F64) -> None:
+def add_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F64) -> None:
     if _rows_apart(out):
-        _core.add_products(_with_rows(a), _with_rows(b), gains_a, gains_b, out)
+        _core.add_products(*_alike(a, b), gains_a, gains_b, out)
     else:
         products.add_products(a, b, gains_a, gains_b, out)
 
 
-def put_products(a: I16, b: I16, gains_a: F64, gains_b: F64, out: F32) -> None:
+def put_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F32) -> None:
     if _rows_apart(out):
-        _core.put_products(_with_rows(a), _with_rows(b), gains_a, gains_b, out)
+        _core.put_products(*_alike(a, b), gains_a, gains_b, out)
     else:
         products.put_products(a, b, gains_a, gains_b, out)
 
 
-def _with_rows(x: I16) -> I16:
-    return x if _rows_apart(x) else np.ascontiguousarray(x)
+def _alike(a: Integers, b: Integers) -> tuple[Integers, Integers]:
+    """Both in the wider dtype of the two, in rows whose entries are neighbours."""
+    dtype = np.result_type(a, b)
+    a, b = (x if x.dtype == dtype and _rows_apart(x) else np.ascontiguousarray(x, dtype) for x in (a, b))
+    return a, b

@@ -5,10 +5,10 @@ import numpy.typing as npt
 
 from latq.kernels.reference import F32, F64
 
-I16 = npt.NDArray[np.int16]
+Integers = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 
 
-def add_products(a: I16, b: I16, gains_a: F64, gains_b: F64, out: F64) -> None:
+def add_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F64) -> None:
     """Add to ``out`` (rows of a, rows of b) the sums of ``a[i] * b[j]`` times ``gains_a[i] * gains_b[j]``.
 
     Rows have at most 2^23 entries.
@@ -16,13 +16,13 @@ def add_products(a: I16, b: I16, gains_a: F64, gains_b: F64, out: F64) -> None:
     out += _products(a, b, gains_a, gains_b)
 
 
-def put_products(a: I16, b: I16, gains_a: F64, gains_b: F64, out: F32) -> None:
+def put_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F32) -> None:
     """As :func:`add_products` to an ``out`` of zeros, rounded once."""
     with np.errstate(over="ignore"):
         out[...] = _products(a, b, gains_a, gains_b)
 
 
-def _products(a: I16, b: I16, gains_a: F64, gains_b: F64) -> F64:
+def _products(a: Integers, b: Integers, gains_a: F64, gains_b: F64) -> F64:
     # Whole numbers up to 2^53: no order of the sums rounds any. There is no -0 among them.
     sums = a.astype(np.float64) @ b.astype(np.float64).T + 0.0
     with np.errstate(over="ignore", invalid="ignore"):

@@ -33,7 +33,6 @@ from latq.transforms.sizes import SizeClasses
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-I16 = npt.NDArray[np.int16]
 
 MAX_EXPONENT = 1100
 
@@ -64,9 +63,12 @@ class RotatedChunk:
     exponent: int
 
     @property
-    def narrow(self) -> I16 | None:
-        """``integers`` in 16 bits, for :func:`kernels.add_products`; None if one is beyond them."""
-        return self.integers.astype(np.int16) if kernels.peak(self.integers) < 1 << 15 else None
+    def narrow(self) -> kernels.Integers | None:
+        """``integers`` in 8 or 16 bits, for :func:`kernels.add_products`; None if one is beyond them."""
+        peak = kernels.peak(self.integers)
+        if peak < 1 << 7:
+            return self.integers.astype(np.int8)
+        return self.integers.astype(np.int16) if peak < 1 << 15 else None
 
     @property
     def padded(self) -> F32:

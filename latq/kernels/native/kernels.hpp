@@ -84,10 +84,14 @@ template <class T>
 using Moments = void(const float* u, const T* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
 
 // Rows of integers, ``stride`` apart, and the gain of each.
+template <class T>
 struct Factor {
-    const int16_t* x;
+    const T* x;
     size_t count, stride;
     const double* gains;
+
+    // Entries from one row to the last.
+    size_t after(size_t row) const { return (count - 1 - row) * stride; }
 
     // Up to ``most`` of them.
     Factor from(size_t first, size_t most) const {
@@ -105,9 +109,16 @@ struct Target {
 constexpr size_t PRODUCTS_BLOCK = 256, MOST_OF_PANEL = 32;
 constexpr size_t products_size(size_t n) { return (PRODUCTS_BLOCK + MOST_OF_PANEL) * ((n + 1) / 2) * sizeof(int32_t); }
 
+// products.add_products to doubles and put_products to floats, of rows of n entries; ``scratch`` is products_size(n)
+// bytes.
+template <class T, class Out>
+using Multiply = void(const Factor<T>& a, const Factor<T>& b, size_t n, const Target<Out>& out, void* scratch);
+
 struct Products {
-    void (*add)(const Factor& a, const Factor& b, size_t n, const Target<double>& out, void* scratch);
-    void (*put)(const Factor& a, const Factor& b, size_t n, const Target<float>& out, void* scratch);
+    Multiply<int8_t, double>* add8;
+    Multiply<int16_t, double>* add16;
+    Multiply<int8_t, float>* put8;
+    Multiply<int16_t, float>* put16;
 };
 
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
@@ -188,7 +199,6 @@ struct Kernels {
     void (*widen_float16)(const Float16* x, size_t count, float* out);
     void (*widen_bfloat16)(const BFloat16* x, size_t count, float* out);
 
-    // products.add_products and put_products of rows of n entries; ``scratch`` is products_size(n) bytes.
     Products products;
 
     // to[column][row] = from[row][column]; strides in entries.

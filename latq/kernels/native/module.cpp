@@ -496,8 +496,8 @@ void transpose(Matrix<const T> from, Matrix<T> to) {
 
 using Gains = Array<const double, 1>;
 
-template <class T, auto KERNEL>
-void products(Matrix<const int16_t> a, Matrix<const int16_t> b, Gains gains_a, Gains gains_b, Matrix<T> out) {
+template <class T, class Out, auto KERNEL>
+void products(Matrix<const T> a, Matrix<const T> b, Gains gains_a, Gains gains_b, Matrix<Out> out) {
     const size_t rows = a.shape(0), columns = b.shape(0), n = a.shape(1);
     require(b.shape(1) == n && n >= 1 && n <= (size_t)1 << 23, "products: the lengths of rows differ or are too large");
     require(out.shape(0) == rows && out.shape(1) == columns, "products: shapes differ");
@@ -594,8 +594,10 @@ NB_MODULE(_core, m) {
     add(m, "widen_float16", &widen<Float16, &Kernels::widen_float16>);
     add(m, "widen_bfloat16", &widen<BFloat16, &Kernels::widen_bfloat16>);
 
-    add(m, "add_products", &products<double, &Products::add>);
-    add(m, "put_products", &products<float, &Products::put>);
+    add(m, "add_products", &products<int8_t, double, &Products::add8>);
+    add(m, "add_products", &products<int16_t, double, &Products::add16>);
+    add(m, "put_products", &products<int8_t, float, &Products::put8>);
+    add(m, "put_products", &products<int16_t, float, &Products::put16>);
 
     add(m, "transpose", &transpose<uint8_t, &Kernels::transpose8>);
     add(m, "transpose", &transpose<uint16_t, &Kernels::transpose16>);

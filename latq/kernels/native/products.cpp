@@ -4,6 +4,6 @@
 namespace latq::LATQ_TARGET {
 
 extern const Products product_kernels;
-const Products product_kernels = {products<double>, products<float>};
+const Products product_kernels = PRODUCTS;
 
 }  // namespace latq::LATQ_TARGET

@@ -1,5 +1,5 @@
-// Products of rows of integers (latq/kernels/products.py). Panels of rows are laid out pair by pair of their entries, so
-// that one instruction multiplies and adds the pairs of as many rows as a vector has lanes.
+// Products of rows of integers (latq/kernels/products.py). Panels of rows are laid out lane by lane, with two or four
+// entries of one row in each, so that one instruction multiplies and adds those of as many rows as there are lanes.
 #pragma once
 
 #include <algorithm>
@@ -9,15 +9,26 @@
 
 namespace latq::LATQ_TARGET {
 
-typedef int16_t Halves __attribute__((vector_size(4 * W)));
+// What a T is in a lane: half of it, or a quarter where an instruction multiplies those.
+#if defined(__AVX512VNNI__)
+template <class T>
+using Part = T;
+#else
+template <class T>
+using Part = int16_t;
+#endif
+template <class T>
+constexpr size_t PARTS = sizeof(int32_t) / sizeof(Part<T>);
 
 // Rows of a panel, and those of another one that it meets at a time: registers hold their sums.
 constexpr size_t PANEL = 2 * W, STRIP = W == 16 ? 8 : 4;
 static_assert(PANEL <= MOST_OF_PANEL && PRODUCTS_BLOCK % PANEL == 0 && PANEL % STRIP == 0);
 
-// Of each lane: the sum, the product of the low halves and that of the high ones.
-LATQ_INLINE I add_pairs(I sum, I a, I b) {
+// Adds the products of the parts of each lane. Quarters of a are without sign: 128 more than what they stand for.
+template <class T>
+LATQ_INLINE I add_parts(I sum, I a, I b) {
 #if defined(__AVX512VNNI__)
+    if constexpr (PARTS<T> == 4) return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
     return (I)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 #elif defined(__AVX512F__)
     return sum + (I)_mm512_madd_epi16((__m512i)a, (__m512i)b);
@@ -30,53 +41,95 @@ LATQ_INLINE I add_pairs(I sum, I a, I b) {
 #endif
 }
 
-// Up to PANEL rows of n entries as (pairs, PANEL), zeros for what is not there. Returns their largest magnitude.
-inline int32_t pack_panel(const Factor& rows, size_t n, int32_t* to) {
+constexpr int32_t OFFSETS = (int32_t)0x80808080, ONES = 0x01010101;
+
+// A vector of parts, and of the entries that become it.
+template <class T>
+struct Parts {
+    static constexpr size_t COUNT = PARTS<T> * W;
+    typedef Part<T> V __attribute__((vector_size(COUNT * sizeof(Part<T>))));
+    typedef T Entries __attribute__((vector_size(COUNT * sizeof(T))));
+
+    Entries first;  // all bits of the first entries
+    size_t some;
+
+    LATQ_INLINE explicit Parts(size_t some) : some(some) {
+        T bits[COUNT]{};
+        std::fill_n(bits, some, -1);
+        first = load<Entries>(bits);
+    }
+
+    // Zeros but for the first entries from x on; beyond these no more than the readable ones are read.
+    LATQ_INLINE I load_first(const T* x, size_t readable) const {
+        if (readable >= COUNT) return (I)__builtin_convertvector(load<Entries>(x) & first, V);
+        T part[COUNT]{};
+        std::memcpy(part, x, some * sizeof *x);
+        return (I)__builtin_convertvector(load<Entries>(part), V);
+    }
+};
+
+// Bounds of the parts of a panel, and what sums with it begin at.
+struct Known {
+    int32_t peak;
+    double start[PANEL];
+};
+
+// Up to PANEL rows of n entries as (lanes, PANEL), for the first or the second operand of add_parts; rows that are not
+// there are zeros.
+template <class T, bool FIRST>
+inline Known pack_panel(const Factor<T>& rows, size_t n, int32_t* to) {
     using V = Line<int32_t>::V;
-    constexpr size_t STEP = 2 * W;
+    typedef int16_t Halves __attribute__((vector_size(4 * W)));
+    constexpr size_t STEP = Parts<T>::COUNT;
+    constexpr bool QUARTERS = PARTS<T> == 4;
     Halves high{}, low{};
+    I sums[2]{};
     for (size_t at = 0; at < n; at += STEP, to += W * PANEL) {
-        const size_t some = std::min(n - at, STEP);
-        int16_t there[STEP]{};
-        std::fill_n(there, some, -1);
-        const V mask = load<V>(there);
+        const Parts<T> parts(std::min(n - at, STEP));
         LATQ_UNROLL
-        for (size_t half = 0; half < PANEL; half += W) {
+        for (size_t half = 0; half < 2; ++half) {
             V tile[W];
             LATQ_UNROLL
             for (size_t i = 0; i < W; ++i) {
-                const size_t row = half + i;
-                const int16_t* const from = rows.x + row * rows.stride + at;
-                tile[i] = V{};
-                // A whole vector also where that ends in a row below.
-                if (row < rows.count && at + STEP <= (rows.count - 1 - row) * rows.stride + n)
-                    tile[i] = load<V>(from) & mask;
-                else if (row < rows.count) std::memcpy(&tile[i], from, some * sizeof *from);
-                const Halves x = (Halves)tile[i];
-                high = x > high ? x : high, low = x < low ? x : low;
+                const size_t row = half * W + i;
+                I x{};
+                if (row < rows.count)
+                    x = parts.load_first(rows.x + row * rows.stride + at, rows.after(row) + n - at);
+                if constexpr (!QUARTERS) {
+                    high = (Halves)x > high ? (Halves)x : high, low = (Halves)x < low ? (Halves)x : low;
+                } else if constexpr (FIRST) x ^= OFFSETS;
+                tile[i] = (V)x;
             }
             transpose_tile<int32_t>(tile);
             LATQ_UNROLL
-            for (size_t i = 0; i < W; ++i)
-                if (2 * i < some) store(to + i * PANEL + half, tile[i]);
+            for (size_t i = 0; i < W; ++i) {
+                if constexpr (QUARTERS && !FIRST) sums[half] = add_parts<T>(sums[half], all<I>(ONES), (I)tile[i]);
+                if (i * PARTS<T> < parts.some) store(to + i * PANEL + half * W, tile[i]);
+            }
         }
     }
-    int32_t peak = 0;
-    for (size_t i = 0; i < STEP; ++i) peak = std::max({peak, (int32_t)high[i], -(int32_t)low[i]});
-    return peak;
+    Known known{};
+    if constexpr (QUARTERS) {
+        known.peak = FIRST ? 255 : 128;
+        for (size_t j = 0; j < PANEL; ++j) known.start[j] = -128.0 * sums[j / W][j % W];
+    } else {
+        for (size_t i = 0; i < STEP; ++i) known.peak = std::max({known.peak, (int32_t)high[i], -(int32_t)low[i]});
+    }
+    return known;
 }
 
 // Adds the products of STRIP rows of a panel and all rows of another. No sum is beyond 32 bits but that of two products
 // of -32768 by itself, 2^31: one less is counted.
-LATQ_INLINE void add_run(const int32_t* strip, const int32_t* panel, size_t pairs, double sums[STRIP][PANEL]) {
+template <class T>
+LATQ_INLINE void add_run(const int32_t* strip, const int32_t* panel, size_t lanes, double sums[STRIP][PANEL]) {
     I found[STRIP][2]{};
-    for (size_t p = 0; p < pairs; ++p, strip += PANEL, panel += PANEL) {
+    for (size_t p = 0; p < lanes; ++p, strip += PANEL, panel += PANEL) {
         const I left = load<I>(panel), right = load<I>(panel + W);
         LATQ_UNROLL
         for (size_t i = 0; i < STRIP; ++i) {
-            const I pair = all<I>(strip[i]);
-            found[i][0] = add_pairs(found[i][0], pair, left);
-            found[i][1] = add_pairs(found[i][1], pair, right);
+            const I parts = all<I>(strip[i]);
+            found[i][0] = add_parts<T>(found[i][0], parts, left);
+            found[i][1] = add_parts<T>(found[i][1], parts, right);
         }
     }
     LATQ_UNROLL
@@ -90,35 +143,36 @@ LATQ_INLINE void add_run(const int32_t* strip, const int32_t* panel, size_t pair
 LATQ_INLINE void put(double* to, double x) { *to += x; }
 LATQ_INLINE void put(float* to, double x) { *to = (float)x; }
 
-template <class T>
-inline void products(const Factor& a, const Factor& b, size_t n, const Target<T>& out, void* scratch) {
+template <class T, class Out>
+inline void products(const Factor<T>& a, const Factor<T>& b, size_t n, const Target<Out>& out, void* scratch) {
     // A panel of few rows is mostly zeros, a block of few rows is not.
     if (b.count < PANEL && b.count < a.count)
-        return products<T>(b, a, n, {out.at, out.column_stride, out.row_stride}, scratch);
-    const size_t pairs = (n + 1) / 2;
-    int32_t *const block = (int32_t*)scratch, *const panel = block + PRODUCTS_BLOCK * pairs;
+        return products<T, Out>(b, a, n, {out.at, out.column_stride, out.row_stride}, scratch);
+    const size_t lanes = (n + PARTS<T> - 1) / PARTS<T>;
+    int32_t *const block = (int32_t*)scratch, *const panel = block + PRODUCTS_BLOCK * lanes;
     for (size_t top = 0; top < a.count; top += PRODUCTS_BLOCK) {
-        const Factor high = a.from(top, PRODUCTS_BLOCK);
+        const Factor<T> high = a.from(top, PRODUCTS_BLOCK);
         int32_t peaks[PRODUCTS_BLOCK / PANEL];
         for (size_t i = 0; i < high.count; i += PANEL)
-            peaks[i / PANEL] = pack_panel(high.from(i, PANEL), n, block + i * pairs);
+            peaks[i / PANEL] = pack_panel<T, true>(high.from(i, PANEL), n, block + i * lanes).peak;
         for (size_t left = 0; left < b.count; left += PANEL) {
-            const Factor wide = b.from(left, PANEL);
-            const int32_t peak = pack_panel(wide, n, panel);
+            const Factor<T> wide = b.from(left, PANEL);
+            const Known known = pack_panel<T, false>(wide, n, panel);
             double gains[PANEL]{};
             std::copy_n(wide.gains, wide.count, gains);
             for (size_t i = 0; i < high.count; i += STRIP) {
-                const int32_t* const strip = block + i / PANEL * PANEL * pairs + i % PANEL;
-                // As many pairs as cannot add up to 2^31, but one at least.
-                const int32_t largest = std::max(peak * peaks[i / PANEL], 1);
-                const size_t run = std::max(INT32_MAX / 2 / largest, 1);
-                double sums[STRIP][PANEL]{};
-                for (size_t p = 0; p < pairs; p += run)
-                    add_run(strip + p * PANEL, panel + p * PANEL, std::min(run, pairs - p), sums);
+                const int32_t* const strip = block + i / PANEL * PANEL * lanes + i % PANEL;
+                // As many lanes as cannot add up to 2^31, but one at least.
+                const int32_t largest = std::max(known.peak * peaks[i / PANEL], 1);
+                const size_t run = std::max(INT32_MAX / (int32_t)PARTS<T> / largest, 1);
+                double sums[STRIP][PANEL];
+                for (auto& row : sums) std::copy_n(known.start, PANEL, row);
+                for (size_t p = 0; p < lanes; p += run)
+                    add_run<T>(strip + p * PANEL, panel + p * PANEL, std::min(run, lanes - p), sums);
                 for (size_t r = 0; r < std::min(STRIP, high.count - i); ++r) {
                     const double gain = high.gains[i + r];
                     for (size_t j = 0; j < PANEL; ++j) sums[r][j] *= gain * gains[j];
-                    T* const row = out.at + (top + i + r) * out.row_stride + left * out.column_stride;
+                    Out* const row = out.at + (top + i + r) * out.row_stride + left * out.column_stride;
                     if (wide.count == PANEL && out.column_stride == 1)
                         for (size_t j = 0; j < PANEL; ++j) put(row + j, sums[r][j]);
                     else
@@ -128,5 +182,8 @@ inline void products(const Factor& a, const Factor& b, size_t n, const Target<T>
         }
     }
 }
+
+inline constexpr Products PRODUCTS = {products<int8_t, double>, products<int16_t, double>, products<int8_t, float>,
+                                      products<int16_t, float>};
 
 }  // namespace latq::LATQ_TARGET

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
+from latq.kernels import Integers
 from latq.products.frame import Frame
 from latq.transforms.rotation import Rotation, rotate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,7 +163,7 @@ def product(
     memory: int = ..., report: Literal[True],
 ) -> tuple[npt.NDArray[np.float32], ProductReport]: ...  # fmt: skip
 def product(
-    a: Factor, b: Factor, *, estimate: Estimate = "auto", error_bars: WritableArray | None = None, threads: int = 1,
+    a: Factor, b: Factor, *, estimate: Estimate = "unbiased", error_bars: WritableArray | None = None, threads: int = 1,
     memory: int = DEFAULT_MEMORY, report: bool = False,
 ) -> npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ProductReport]:  # fmt: skip
     """Estimate A^T B, shape (m_a, m_b), from compressed operands without decoding them in full.

@@ -105,7 +105,7 @@ def test_shrinking_lowers_the_error_by_the_predicted_amount() -> None:
     a, b = pair(1000, 400)
     data = latq.encode(a, 1.7), latq.encode(b, 1.7)
     truth = exact(a, b)
-    plain, plain_report = latq.product(*data, estimate="unbiased", report=True)
+    plain, plain_report = latq.product(*data, report=True)
     shrunk, report = latq.product(*data, estimate="shrunk", report=True)
     assert report.shrink == pytest.approx(1 / (1 + plain_report.normalized), rel=0.03)
     assert np.linalg.norm(shrunk - truth) < 0.95 * np.linalg.norm(plain - truth)

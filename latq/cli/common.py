@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STANDARD_STREAM = "-"
+_SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)\s*((?P<unit>[kmgt])(?P<binary>i)?)?b?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,40 @@ def tensor_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--tensor", "tensors", multiple=True, metavar="GLOB", help="Only tensors whose name matches; repeatable."
     )(function)
+
+
+class Columns(click.ParamType[slice]):
+    """a:b, either end may be left out."""
+
+    name = "a:b"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> slice:
+        try:
+            start, stop = value.split(":")
+            return slice(int(start) if start else None, int(stop) if stop else None)
+        except ValueError:
+            self.fail(f"{value!r} is not a range; write a:b", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """Bytes: a number, or one with kB, MB, GB (powers of 1000) or KiB, MiB, GiB."""
+
+    name = "size"
+
+    def __init__(self, at_least: int) -> None:
+        self._least = at_least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(value.strip())
+        if not found:
+            self.fail(f"{value!r} is not a size; write for instance 4GB or 512MiB", param, ctx)
+        base = 1024 if found["binary"] else 1000
+        size = int(float(found["number"]) * base ** " KMGT".index((found["unit"] or " ").upper()))
+        if size < self._least:
+            self.fail(f"{value} is too little; {human_bytes(self._least)} at least", param, ctx)
+        return size
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 
 from latq.cli.common import (
     STANDARD_STREAM,
+    Columns,
     Console,
     console_options,
     force_option,
@@ -30,19 +31,6 @@ Examples:
   latq decode model.latq -o model.safetensors
   latq decode weights.latq -o part.npy --columns 0:128 --dtype float16
 """
-
-
-class Columns(click.ParamType[slice]):
-    """a:b, either end may be left out."""
-
-    name = "a:b"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> slice:
-        try:
-            start, stop = value.split(":")
-            return slice(int(start) if start else None, int(stop) if stop else None)
-        except ValueError:
-            self.fail(f"{value!r} is not a range; write a:b", param, ctx)
 
 
 @click.command("decode", epilog=EXAMPLES)

@@ -2,31 +2,36 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import click
 
-from latq import api
 from latq.cli.common import (
+    STANDARD_STREAM,
+    Columns,
     Console,
+    Size,
     console_options,
     force_option,
-    is_latq,
     keep_freed_memory,
     output_path,
     threads_option,
 )
+from latq.cli.factors import Shards, Side, open_pairs
+from latq.cli.resume import resumable_outputs, task_of
 from latq.errors import ParameterError
-from latq.products.estimator import Estimate, multiply
-from latq.products.operands import Operand, PlainOperand
-from latq.sources import MatrixView, TensorSpec, kind_of, open_sink, open_source
-from latq.theory import product_limit_of
+from latq.products.estimator import DEFAULT_MEMORY, Estimate, ProductReport, multiply
+from latq.sources import Kind, TensorSpec, WritableArray, kind_of, open_sink
 
 EXAMPLES = """\b
 Examples:
-  latq product a.latq b.latq -o c.npy
+  latq product a.latq b.latq -o c.npy --error-bars e.npy
   latq product model.latq activations.npy -o out.h5 --tensor-a layers.0.wq
+  latq product 'a-*.latq' 'b-*.latq' --shards sum -o c.npy --max-memory 4GB --resume
 """
+# A shrunk estimate is mentioned where its error is smaller by a hundredth or more.
+_WORTH_MENTIONING = 0.98
 
 
 @click.command("product", epilog=EXAMPLES)
@@ -35,92 +40,128 @@ Examples:
 @click.option(
     "-o", "--output", required=True, metavar="OUT", help="Output .npy or .h5; - is a .npy on standard output."
 )
+@click.option("--error-bars", metavar="OUT", help="Also write the standard error of every entry, .npy or .h5.")
 @click.option("--tensor-a", metavar="NAME", help="Tensor of A, if it holds several.")
 @click.option("--tensor-b", metavar="NAME", help="Tensor of B, if it holds several.")
 @click.option("--axis-a", type=int, help="Contraction axis of a plain A [default: the one that encode would take].")
 @click.option("--axis-b", type=int, help="Contraction axis of a plain B.")
+@click.option("--rows", type=Columns(), default=":", help="Only these rows of the product: vectors of A.")
+@click.option("--columns", type=Columns(), default=":", help="Only these columns: vectors of B.")
 @click.option(
-    "--estimate", type=click.Choice(["auto", "unbiased", "shrunk"]), default="auto", show_default=True,
-    help="Right on average in every entry, or least expected Frobenius error.",
-)  # fmt: skip
+    "--shards",
+    type=click.Choice(["sum", "columns"]),
+    help="Of patterns like 'a-*.latq': add up the products of the files of A and B in the order of their names, or put "
+    "their vectors side by side [default where only one side is several files].",
+)
+@click.option(
+    "--estimate",
+    type=click.Choice(["unbiased", "shrunk", "auto"]),
+    default="unbiased",
+    show_default=True,
+    help="Right on average in every entry; least expected Frobenius error; the second where that is lower by a "
+    "hundredth or more.",
+)
+@click.option(
+    "--max-memory",
+    "memory",
+    type=Size(at_least=1 << 26),
+    default=DEFAULT_MEMORY,
+    show_default="512MB",
+    help="Memory to work in, about.",
+)
+@click.option("--resume", is_flag=True, help="Keep what is done if interrupted, and carry on with it the next time.")
 @force_option
 @threads_option
 @console_options
 def command(
-    a: str, b: str, output: str, tensor_a: str | None, tensor_b: str | None, axis_a: int | None, axis_b: int | None,
-    estimate: Estimate, force: bool,
-    threads: int, as_json: bool, quiet: bool, verbose: bool,
+    a: str, b: str, output: str, error_bars: str | None, tensor_a: str | None, tensor_b: str | None,
+    axis_a: int | None, axis_b: int | None, rows: slice, columns: slice, shards: Shards | None, estimate: Estimate,
+    memory: int, resume: bool, force: bool, threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Estimate A^T B, summed over the contraction axes, without decoding the operands in full.
 
-    Either side may also be a plain .npy, .h5 or .safetensors file. The summary predicts the error of the estimate.
+    Either side may also be a plain .npy, .h5 or .safetensors file, or a pattern in quotes that names several. The
+    summary predicts the error of the estimate. Where an operand was encoded without a rotation, its errors may depend
+    on the other side; then error bars are bounds.
     """
     keep_freed_memory()
     console = Console(as_json, quiet, verbose)
-    kind = "npy" if output == "-" else kind_of(output)
-    if kind not in ("npy", "h5"):
-        raise ParameterError(f"{output}: the output must end in .npy or .h5")
-    with (
-        _operand(a, "a", tensor_a, axis_a) as (left, rate_a, files_a),
-        _operand(b, "b", tensor_b, axis_b) as (right, rate_b, files_b),
-    ):
-        if left.n != right.n:
-            raise ParameterError(f"{a} has vectors of {left.n} entries, {b} of {right.n}; choose tensors that agree")
-        spec = TensorSpec("data", (left.m, right.m), "float32")
-        with (
-            output_path(output, console, force=force, inputs=[a, b, *files_a, *files_b]) as temporary,
-            console.progress("multiplying", left.m * right.m) as progress,
-            open_sink(temporary, kind, [spec]) as sink,
-        ):
-            report = multiply(
-                [(left, right)], sink.target("data"), estimate=estimate, threads=threads, progress=progress
-            )
+    outputs = [output] if error_bars is None else [output, error_bars]
+    sides = Side("a", a, tensor_a, axis_a), Side("b", b, tensor_b, axis_b)
+    with ExitStack() as stack:
+        pairs, files = stack.enter_context(open_pairs(*sides, shards, rows, columns))
+        spec = TensorSpec("data", (pairs[0][0].m, pairs[0][1].m), "float32")
+        journal = None
+        if resume:
+            task = task_of(pairs, files, estimate=estimate, memory=memory, rows=repr(rows), columns=repr(columns))
+            targets, journal = stack.enter_context(resumable_outputs(outputs, spec, task, force=force, inputs=files))
+            if journal.done:
+                console.say(f"{output}: carrying on, {len(journal.done)} blocks are there already")
+        else:
+            targets = [stack.enter_context(_target(path, spec, console, force, files)) for path in outputs]
+        progress = stack.enter_context(console.progress("multiplying", spec.shape[0] * spec.shape[1]))
+        report = multiply(
+            pairs, targets[0], estimate=estimate, error_bars=targets[1] if error_bars else None, threads=threads,
+            memory=memory, journal=journal, progress=progress,
+        )  # fmt: skip
     if report.note:
         console.warn(report.note)
-    limit = product_limit_of(rate_a, rate_b)
-    console.result(
-        "product",
-        {
-            "output": output,
-            "shape": list(report.shape),
-            "predicted_error": report.error,
-            "predicted_relative_error": report.relative,
-            "predicted_normalized_error": report.normalized,
-            "limit": limit,
-            "shrink": report.shrink,
-            "bits_a": rate_a if math.isfinite(rate_a) else None,
-            "bits_b": rate_b if math.isfinite(rate_b) else None,
-        },
-    )
-    console.say(f"{output}: {report.shape[0]} x {report.shape[1]}, predicted relative error {report.relative:.4g}")
-    if limit is not None:
-        console.say(f"  e^2 = {report.normalized:.4g}; the limit for Gaussian matrices at these rates is {limit:.4g}")
+    console.result("product", {"output": output, "error_bars": error_bars, **_described(report)})
+    _say(console, output, report)
 
 
 @contextmanager
-def _operand(
-    spec: str, side: str, tensor: str | None, axis: int | None
-) -> Iterator[tuple[Operand, float, Sequence[str]]]:
-    """One side of the product, its bits per entry (infinite for a plain array), and the files that it reads."""
-    if is_latq(spec):
-        if axis is not None:
-            raise ParameterError(f"{spec}: encode fixed the axis of a compressed operand; drop --axis-{side}")
-        with api.open(spec) as file:
-            if tensor is None:
-                _check_single(spec, side, list(file))
-            chosen = file[tensor] if tensor is not None else file.only()
-            operand = api.operand_of(chosen, f"{spec}: tensor {chosen.name!r}")
-            yield operand, math.inf if isinstance(operand, PlainOperand) else chosen.bits_per_entry, [spec]
-        return
-    with open_source(spec, tensors=[tensor] if tensor is not None else []) as source:
-        _check_single(spec, side, [t.name for t in source.tensors])
-        found = source.tensors[0]
-        axis = source.default_axis if axis is None else axis
-        view = MatrixView(found.array, found.shape, axis)
-        yield PlainOperand(view, f"{spec}: tensor {found.name!r}"), math.inf, source.files
+def _target(
+    path: str, spec: TensorSpec, console: Console, force: bool, inputs: Sequence[str]
+) -> Iterator[WritableArray]:
+    kind: Kind | None = "npy" if path == STANDARD_STREAM else kind_of(path)
+    if kind not in ("npy", "h5"):
+        raise ParameterError(f"{path}: the output must end in .npy or .h5")
+    with (
+        output_path(path, console, force=force, inputs=inputs) as temporary,
+        open_sink(temporary, kind, [spec]) as sink,
+    ):
+        yield sink.target(spec.name)
 
 
-def _check_single(spec: str, side: str, names: Sequence[str]) -> None:
-    if len(names) != 1:
-        some = ", ".join(names[:8]) or "none"
-        raise ParameterError(f"{spec}: holds {len(names)} tensors; choose with --tensor-{side}: {some}")
+def _described(report: ProductReport) -> dict[str, Any]:
+    bits_a, bits_b = (bits if math.isfinite(bits) else None for bits in report.bits)
+    return {
+        "shape": list(report.shape),
+        "predicted_error": report.error,
+        "predicted_relative_error": report.relative if math.isfinite(report.relative) else None,
+        "predicted_normalized_error": report.normalized,
+        "error_kind": report.kind,
+        "error_bound": report.bound,
+        "limit": report.limit,
+        "guaranteed_error": report.guarantee,
+        "shrink": report.shrink,
+        "best_shrink": report.best_shrink,
+        "bits_a": bits_a,
+        "bits_b": bits_b,
+    }
+
+
+def _say(console: Console, output: str, report: ProductReport) -> None:
+    shape = f"{output}: {report.shape[0]} x {report.shape[1]}"
+    if report.kind == "bound":
+        console.say(f"{shape}, error at most {report.bound:.4g} (Frobenius norm)")
+        console.say(
+            "  an operand was encoded without a rotation, so its errors may depend on the other side; if they do not, "
+            f"the relative error is {report.relative:.4g}"
+        )
+    else:
+        console.say(f"{shape}, predicted relative error {report.relative:.4g}")
+    if report.limit is not None:
+        console.say(
+            f"  e^2 = {report.normalized:.4g}; the limit for Gaussian matrices at these rates is {report.limit:.4g}"
+        )
+    if report.guarantee:
+        console.say(f"  the error is {report.error / report.guarantee:.2f} times what theory guarantees at these norms")
+    if report.shrink < 1:
+        console.say(f"  estimate shrunk by {report.shrink:.3f}")
+    elif report.best_shrink < _WORTH_MENTIONING:
+        console.say(
+            f"  --estimate shrunk would lower the error by {100 * (1 - math.sqrt(report.best_shrink)):.0f} %, "
+            f"making all entries {report.best_shrink:.3f} times as large"
+        )

@@ -12,6 +12,7 @@ from latq.products.segment import Pair, segments_of
 from latq.products.shrink import Estimate, choose_shrink
 from latq.products.tile import ErrorKind, Statistics
 from latq.sources import WritableArray
+from latq.theory import guarantee, product_limit_of, unbiased_guarantee, unbiased_limit
 
 __all__ = ["DEFAULT_MEMORY", "Estimate", "Journal", "Pair", "ProductReport", "multiply"]
 
@@ -22,21 +23,38 @@ DEFAULT_MEMORY = 1 << 29
 class ProductReport:
     """Outcome of one product.
 
-    ``error`` is the predicted root mean square of ||C - C_hat||_F over random rotations, ``relative`` the same over
-    ||C||_F as estimated (infinite if nothing can be seen of it), and ``normalized`` its square over
-    ||A||_F^2 ||B||_F^2 / n, to be compared with the limit Gamma(R). ``bound`` is what ||C - C_hat||_F is at most.
-    ``kind`` is "bound" where a side was quantized without a rotation: then its errors may depend on the other side,
-    the prediction is what holds if they do not, and error bars are bounds. ``shrink`` is the factor that the centred
-    part of the estimate was multiplied by.
+    error
+        Predicted root mean square of ||C - C_hat||_F over random rotations.
+    relative
+        The same over ||C||_F as estimated; infinite if nothing can be seen of it.
+    normalized
+        The square of ``error`` over ||A||_F^2 ||B||_F^2 / n.
+    bits, limit
+        Bits per entry of both sides, infinite for an exact one; what the square is at least for Gaussian matrices at
+        these rates, None where that is not known.
+    guarantee
+        Root mean square error that the paper's scheme guarantees at these rates for any matrices of these norms, for
+        large n; None where it is not known.
+    bound
+        What ||C - C_hat||_F is at most.
+    kind
+        "bound" where a side was quantized without a rotation: then its errors may depend on the other side, ``error``
+        is what holds if they do not, and error bars are bounds.
+    shrink, best_shrink
+        The factor that the centred part of the estimate was multiplied by, and the one of least expected error.
     """
 
     shape: tuple[int, int]
     error: float
     relative: float
     normalized: float
+    bits: tuple[float, float]
+    limit: float | None
+    guarantee: float | None
     bound: float
     kind: ErrorKind
     shrink: float
+    best_shrink: float
     note: str
 
 
@@ -54,7 +72,7 @@ def multiply(
     pairs: Sequence[Pair],
     target: WritableArray,
     *,
-    estimate: Estimate = "auto",
+    estimate: Estimate = "unbiased",
     error_bars: WritableArray | None = None,
     threads: int = 1,
     memory: int = DEFAULT_MEMORY,
@@ -68,7 +86,7 @@ def multiply(
 
     "unbiased" is right on average over rotations in every entry; "shrunk" multiplies the centred part by the factor
     that minimises the expected Frobenius error; "auto" does so where that error falls by a hundredth or more, but not
-    when ``error_bars`` are asked for. These are the standard error of every entry, or a bound where the report says so.
+    when ``error_bars`` are asked for; these are the standard error of every entry, or a bound where the report says so.
     About ``memory`` bytes are used. The result does not depend on the number of threads. ParameterError if shapes do
     not agree.
     """
@@ -101,8 +119,7 @@ def _report(pairs: Sequence[Pair], total: Statistics, outcome: Outcome, note: st
     rest = max(total.error - total.centred_error, 0.0)
     expected = rest + outcome.shrink**2 * total.centred_error + (1 - outcome.shrink) ** 2 * signal
     square = max(total.square - total.error, 0.0)
-    energy_a, energy_b, n = (sum(part) for part in zip(*((a.energy, b.energy, a.n) for a, b in pairs), strict=True))
-    scale = energy_a * energy_b / max(n, 1)
+    bits = _bits([a for a, _ in pairs]), _bits([b for _, b in pairs])
     bound = sum(_bound(a, b) for a, b in pairs)
     if outcome.shrink < 1:
         lost = sum(math.sqrt(a.energy * b.energy) for a, b in pairs)
@@ -112,12 +129,30 @@ def _report(pairs: Sequence[Pair], total: Statistics, outcome: Outcome, note: st
         (m_a, m_b),
         math.sqrt(expected),
         math.sqrt(expected / square) if square > 0 else math.inf if expected > 0 else 0.0,
-        expected / scale if scale > 0 else 0.0,
+        expected / total.scale if total.scale > 0 else 0.0,
+        bits,
+        product_limit_of(*bits),
+        _guarantee(bits, total.centred_scale, signal, outcome.shrink),
         bound,
         outcome.kind,
         outcome.shrink,
+        signal / total.centred_square if total.centred_square > 0 else 1.0,
         note,
     )
+
+
+def _bits(operands: Sequence[Operand]) -> float:
+    """Per entry of all of them."""
+    return sum(operand.bits * operand.n for operand in operands) / max(sum(operand.n for operand in operands), 1)
+
+
+def _guarantee(bits: tuple[float, float], scale: float, signal: float, shrink: float) -> float | None:
+    """Root of the mean squared error that is guaranteed; ``scale`` and ``signal`` are of the centred parts."""
+    if shrink == 1:
+        found = unbiased_guarantee(unbiased_limit(*bits), scale, 1.0, 1.0)
+        return math.sqrt(found) if math.isfinite(found) else None
+    limit = product_limit_of(*bits)
+    return None if limit is None else math.sqrt(guarantee(limit, scale, 1.0, signal, 1.0))
 
 
 def _bound(a: Operand, b: Operand) -> float:

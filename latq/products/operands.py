@@ -1,5 +1,6 @@
 """What can stand on either side of a product: compressed tensors and plain arrays, vectors in a common rotation."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -41,6 +42,8 @@ class Operand(ABC):
     random: bool
     # Share of the coordinates that are coded.
     kept: float
+    # Per entry, of the file or of its share in one; infinite for an exact side.
+    bits: float
 
     @property
     @abstractmethod
@@ -87,7 +90,7 @@ class PlainOperand(Operand):
         self._view, self._where = view, where
         self.n, self.m = view.n, view.m
         self._step = max(1, _PIECE // max(view.n, 1))
-        self.random, self.kept = True, 1.0
+        self.random, self.kept, self.bits = True, 1.0, math.inf
 
     @property
     def frames(self) -> list[Frame]:
@@ -125,6 +128,7 @@ class CompressedOperand(Operand):
         self.n, self.m = tensor.n, tensor.m
         self._step = tensor.codec.chunk_vectors
         self.random, self.kept = tensor.codec.rotation != "none", tensor.codec.kept / KEPT_ALL
+        self.bits = tensor.bits_per_entry
 
     @property
     def frames(self) -> list[Frame]:
@@ -139,8 +143,12 @@ class CompressedOperand(Operand):
         return self._tensor.entry.energy
 
     @property
+    def centred_energy(self) -> float:
+        return max(self._tensor.entry.energy - self._tensor.entry.mean_energy, 0.0)
+
+    @property
     def error_energy(self) -> float:
-        entry, centred = self._tensor.entry, self._centred_energy
+        entry, centred = self._tensor.entry, self.centred_energy
         return centred * unbiased_noise(centred, entry.overlap, entry.error)
 
     @cached_property
@@ -223,7 +231,7 @@ class CompressedOperand(Operand):
         """(V,) 1 - <x, y> / |x|^2 of vectors x and their least-squares reconstructions y."""
         if chunk.alignment is not None:
             return chunk.alignment
-        entry, centred = self._tensor.entry, self._centred_energy
+        entry, centred = self._tensor.entry, self.centred_energy
         # Below 1, and 0 where nothing is left.
         return np.full(len(chunk.scales), max(1 - entry.overlap / centred, 0.0) if entry.overlap > 0 else 0.0)
 
@@ -231,11 +239,7 @@ class CompressedOperand(Operand):
         """Bound of the norm of the error of any vector, whatever the chunk tells."""
         if chunk.alignment is None:
             return float(np.sqrt(self.error_energy))
-        return float(np.sqrt(self._centred_energy + self.error_energy))
-
-    @property
-    def _centred_energy(self) -> float:
-        return max(self._tensor.entry.energy - self._tensor.entry.mean_energy, 0.0)
+        return float(np.sqrt(self.centred_energy + self.error_energy))
 
 
 def _exact(values: F32, frame: Frame) -> Panel:

@@ -11,12 +11,12 @@ from latq.products.panel import Panel, together
 
 
 class Part(Operand):
-    """Vectors [v0, v1) of another operand; its energies are those of the whole."""
+    """Vectors [v0, v1) of another operand. Its energies are those of the whole: what they are at most."""
 
     def __init__(self, whole: Operand, v0: int, v1: int) -> None:
         self._whole, self._first = whole, v0
         self.n, self.m = whole.n, v1 - v0
-        self.random, self.kept = whole.random, whole.kept
+        self.random, self.kept, self.bits = whole.random, whole.kept, whole.bits
 
     @property
     def frames(self) -> list[Frame]:
@@ -59,6 +59,7 @@ class Stack(Operand):
         self.n, self.m = operands[0].n, self._ends[-1]
         self.random = all(operand.random for operand in operands)
         self.kept = min(operand.kept for operand in operands)
+        self.bits = sum(operand.bits * operand.m for operand in operands) / max(self.m, 1)
 
     @property
     def frames(self) -> list[Frame]:

@@ -33,7 +33,7 @@ def choose_shrink(segments: Sequence[Segment], estimate: Estimate) -> float:
             for other, other_runs in columns:
                 tile = multiply_panels(panel, other, runs, other_runs, None)
                 square += float((tile.centred**2).sum())
-                error += tile.centred_error
+                error += tile.statistics.centred_error
     found = max(square - error, 0.0) / square if square > 0 else 1.0
     return found if estimate == "shrunk" or found < _WORTHWHILE else 1.0
 

@@ -31,13 +31,16 @@ class Statistics(NamedTuple):
     """Sums over the entries of a part of the output.
 
     ``error`` is the expected squared error of the unbiased estimate, ``centred_error`` the part of it in what shrinking
-    acts on, ``centred_square`` the square of that part of the estimate, ``square`` that of all.
+    acts on, ``centred_square`` the square of that part of the estimate, ``square`` that of all. ``scale`` is
+    |x|^2 |y|^2 / L for the vectors x and y of every entry, ``centred_scale`` the same without their means.
     """
 
     error: float = 0.0
     centred_error: float = 0.0
     centred_square: float = 0.0
     square: float = 0.0
+    scale: float = 0.0
+    centred_scale: float = 0.0
 
     def plus(self, other: "Statistics") -> "Statistics":
         return Statistics(*(x + y for x, y in zip(self, other, strict=True)))
@@ -54,8 +57,7 @@ class Tile:
     centred: F64
     known: F64 | None
     spread: F64 | None
-    error: float
-    centred_error: float
+    statistics: Statistics
 
     def add(self, other: "Tile", rows: slice, columns: slice) -> None:
         """Take in what other groups add to a part of the tile."""
@@ -67,8 +69,7 @@ class Tile:
             self.known[place] += other.known
         if self.spread is not None and other.spread is not None:
             self.spread[place] += other.spread
-        self.error += other.error
-        self.centred_error += other.centred_error
+        self.statistics = self.statistics.plus(other.statistics)
 
     def finish(self, shrink: float, kind: ErrorKind) -> tuple[F32, F32 | None, Statistics]:
         """The estimate, its errors, and sums over them."""
@@ -80,11 +81,8 @@ class Tile:
         square = centred_square
         if self.known is not None:
             square += float(np.vdot(self.known, self.known) + 2 * np.vdot(self.centred, self.known))
-        return (
-            estimate.astype(np.float32),
-            bars,
-            Statistics(self.error, self.centred_error, centred_square, square),
-        )
+        squares = Statistics(centred_square=centred_square, square=square)
+        return estimate.astype(np.float32), bars, self.statistics.plus(squares)
 
     def _errors(self, spread: F64, shrink: float, kind: ErrorKind) -> F32:
         lost = (1 - shrink) * np.abs(self.centred)
@@ -98,7 +96,7 @@ class Tile:
 
 def empty_tile(rows: int, columns: int, with_errors: bool) -> Tile:
     """To be added to."""
-    return Tile(np.zeros((rows, columns)), None, np.zeros((rows, columns)) if with_errors else None, 0.0, 0.0)
+    return Tile(np.zeros((rows, columns)), None, np.zeros((rows, columns)) if with_errors else None, Statistics())
 
 
 def multiply_panels(a: Panel, b: Panel, runs_a: list[Run], runs_b: list[Run], errors: ErrorKind | None) -> Tile:
@@ -109,12 +107,19 @@ def multiply_panels(a: Panel, b: Panel, runs_a: list[Run], runs_b: list[Run], er
         spread = bounds(a, b)
     elif errors:
         spread = variances(centred, a, b)
-    centred_error = total_variance(float(np.vdot(centred, centred)), a, b)
-    tile = Tile(centred, _mean_part(a, b), spread, centred_error, centred_error)
+    error = total_variance(float(np.vdot(centred, centred)), a, b)
+    scale, centred_scale = (_energy(a, m) * _energy(b, m) / a.length for m in (True, False))
+    sums = Statistics(error=error, centred_error=error, scale=scale, centred_scale=centred_scale)
+    tile = Tile(centred, _mean_part(a, b), spread, sums)
     for rows, columns in _meetings(runs_a, runs_b):
         _correct(tile, a[rows], rows, columns, errors)
     _add_mean_errors(tile, a, b, errors)
     return tile
+
+
+def _energy(panel: Panel, with_means: bool) -> float:
+    """Squared norm of all vectors."""
+    return float(panel.own_energies.sum() + (with_means * panel.length * panel.means**2).sum())
 
 
 def _inner_products(a: Panel, b: Panel) -> F64:
@@ -153,7 +158,7 @@ def _add_mean_errors(tile: Tile, a: Panel, b: Panel, errors: ErrorKind | None) -
         if not (one.means.any() and other.whole.any()):
             continue
         of_sums = sum_variances(other)
-        tile.error += float((one.means**2).sum() * of_sums.sum())
+        tile.statistics = tile.statistics.plus(Statistics(error=float((one.means**2).sum() * of_sums.sum())))
         if tile.spread is not None:
             if errors == "bound":
                 part = np.outer(np.abs(one.means), np.where(other.whole, other.radii, 0.0) * np.sqrt(other.length))
@@ -191,7 +196,7 @@ def _correct(tile: Tile, panel: Panel, rows: slice, columns: slice, errors: Erro
     tile.known[place] += panel.own_energies
     tile.centred[place] = 0.0
     own, former = own_variances(panel), uncorrected_variances(panel)
-    tile.error += float(own.sum() - former.sum())
-    tile.centred_error -= float(former.sum())
+    shares = Statistics(error=float(own.sum() - former.sum()), centred_error=-float(former.sum()))
+    tile.statistics = tile.statistics.plus(shares)
     if tile.spread is not None:
         tile.spread[place] = own_bounds(panel) if errors == "bound" else own

@@ -14,10 +14,11 @@ import msgspec
 from latq.dtypes import NARROW_FLOATS
 from latq.errors import CorruptError, InputError, ParameterError
 from latq.sources import npy
-from latq.sources.atomic import atomic_output
+from latq.sources.atomic import atomic_output, check_output
 from latq.sources.base import ArrayLike, Extras, Kind, Sink, Source, SourceTensor, TensorSpec, WritableArray
 from latq.sources.files import read_start, split_spec
 from latq.sources.matrix import MatrixView, boxes
+from latq.sources.npy import reopen_npy
 from latq.urls import is_url
 
 __all__ = [
@@ -31,9 +32,11 @@ __all__ = [
     "WritableArray",
     "atomic_output",
     "boxes",
+    "check_output",
     "kind_of",
     "open_sink",
     "open_source",
+    "reopen_npy",
 ]
 
 _Opener = Callable[[Path, Sequence[str]], Source]

@@ -27,7 +27,7 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool, inputs: Sequence
         with _explained(path):
             yield Path(path)
         return
-    _check(target, str(path), force, inputs)
+    check_output(target, str(path), force, inputs)
     # Named before it is made: a signal may come as soon as it is there.
     temporary = target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
@@ -40,7 +40,8 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool, inputs: Sequence
             temporary.unlink()
 
 
-def _check(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None:
+def check_output(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None:
+    """InputError if ``target`` may not be written: a directory, one of the ``inputs``, or there without ``force``."""
     if os.path.isdir(target):
         raise InputError(f"{shown}: is a directory; name a file")
     if not os.path.exists(target):

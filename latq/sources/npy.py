@@ -1,5 +1,6 @@
 """NumPy .npy files: one memory-mapped array each."""
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from math import prod
@@ -82,3 +83,17 @@ def create_npy(path: Path, tensors: Sequence[TensorSpec], extras: Extras) -> Sin
         allocate(file, offset + prod(spec.shape) * dtype.itemsize)
         target = FileArray(file, offset, spec.shape, dtype)
         return Sink("npy", {spec.name: target}, extras.left_out(".npy"), on_close=stack.pop_all().close)
+
+
+def reopen_npy(path: Path, spec: TensorSpec) -> Sink:
+    """Go on writing an array that ``create_npy`` began; InputError if it is another one."""
+    _check_start(path)
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "r+b"))
+        shape, fortran, dtype = _read_header(file, path)
+        offset = file.tell()
+        whole = os.fstat(file.fileno()).st_size == offset + prod(shape) * dtype.itemsize
+        if (shape, fortran, dtype, whole) != (spec.shape, False, DTYPES[spec.dtype], True):
+            raise InputError(f"{path}: is not the {spec.dtype} array of shape {spec.shape} that was begun; delete it")
+        target = FileArray(file, offset, shape, dtype)
+        return Sink("npy", {spec.name: target}, on_close=stack.pop_all().close)

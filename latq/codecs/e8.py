@@ -54,8 +54,7 @@ def encode(
     index = e8_scales.choose(blocks, code, index_budget, effort)
     digits, integers, _ = kernels.quantize(blocks, index, code)
     section = rans.encode(index, len(params.scales))
-    flat = np.ascontiguousarray(digits.T).reshape(-1)
-    return section, packing.pack(flat, params.q), stream_of(integers)[: x.size]
+    return section, packing.pack(stream_of(digits), params.q), stream_of(integers)[: x.size]
 
 
 def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int) -> F32:
@@ -64,11 +63,6 @@ def decode(index_section: bytes | memoryview, digit_section: bytes | memoryview,
     if len(digit_section) != digits_size(count, params.q):
         raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
-    digits = packing.unpack(digit_section, params.q, blocks * BLOCK)
-    return _integers(digits.reshape(-1, BLOCK).T, index, params)[:count]
-
-
-def _integers(digits: npt.NDArray[np.uint16], index: npt.NDArray[np.uint8], params: E8Params) -> F32:
-    """Codewords of ``digits`` times the scale of their block, as a flat stream."""
+    digits = packing.unpack(digit_section, params.q, blocks * BLOCK).reshape(-1, BLOCK).T
     offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
-    return stream_of(kernels.scaled_codewords(digits, params.q, offset, scales[index]))
+    return stream_of(kernels.scaled_codewords(digits, params.q, offset, scales, index))[:count]

@@ -86,7 +86,7 @@ class Goal:
 def prepare(x: npt.NDArray[np.generic], codec: MatrixCodec, classes: SizeClasses | None) -> tuple[Normalized, F32]:
     """Vectors ``x``, divided and rotated, and what was taken out of them."""
     parts = normalize(x, codec.centre, classes)
-    return parts, rotate(parts.unit, codec.rotation, codec.seed)
+    return parts, rotate(parts.unit, codec.rotation, codec.seed, out=parts.unit)
 
 
 def stream_of(rotated: F32, codec: MatrixCodec) -> F32:
@@ -189,11 +189,13 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
     return RotatedChunk(integers.reshape(vectors, kept), length, scales, means, alignment, exponent)
 
 
-def reconstruct(chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def reconstruct(
+    chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any], out: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
     """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded to ``dtype``: by way of
-    float32 unless that is float64, ties to even, clamped to finite numbers."""
-    turned = unrotate(chunk.padded, codec.rotation, codec.seed)
-    return kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent, dtype)
+    float32 unless that is float64, ties to even, clamped to finite numbers. In ``out``, of C order, if given."""
+    turned = unrotate(chunk.padded, codec.rotation, codec.seed, out if dtype == np.float32 else None)
+    return kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent, dtype, out)
 
 
 def _little(dtype: str) -> np.dtype[np.floating]:

@@ -23,11 +23,11 @@ FEW = 3
 ROUNDS = 8
 PUSH = np.float32(1 / 8)
 # Scales tried beside the smallest one that holds a block: the next on either side, and all within these factors.
-NARROWER, WIDER = 0.8, 1.6
+NARROWER, WIDER = 0.8, 1.25
 # Squared error, over that of the step, of blocks in the codebook, and how deep they lie in it: on average, and where it
 # can be hoped for.
 USUAL, DEPTH = np.float32(8 * 929 / 12960), np.float32(0.55)
-HOPED, HOPED_DEPTH = np.float32(0.3), np.float32(0.2)
+HOPED, HOPED_DEPTH = np.float32(0.4), np.float32(0.2)
 
 
 @dataclass(frozen=True, eq=False)

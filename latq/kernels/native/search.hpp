@@ -13,7 +13,7 @@ namespace latq::LATQ_TARGET {
 
 constexpr int ROUNDS = 8;
 constexpr float PUSH = 1.0f / 8, USUAL = (float)(8 * 929.0 / 12960), DEPTH = 0.55f;
-constexpr float HOPED = 0.3f, HOPED_DEPTH = 0.2f;
+constexpr float HOPED = 0.4f, HOPED_DEPTH = 0.2f;
 
 // W blocks, of these numbers.
 LATQ_INLINE void load_blocks_at(const float* x, const uint32_t* block, F v[8]) {
@@ -154,90 +154,108 @@ inline void search(Queue& queue, const float* x, const uint32_t* blocks, const N
 
 // --- scales -------------------------------------------------------------------------------------------------------
 
+// What each scale is charged, under every row.
+struct Charges {
+    float of[PRICES][MAX_SCALES]{};
+
+    Charges(const float* charges, size_t count) {
+        for (size_t p = 0; p < PRICES; ++p) std::memcpy(of[p], charges + p * count, count * sizeof *charges);
+    }
+};
+
 struct alignas(64) Choice {
     Queue queue;
     float best[PRICES][SLICE + W];
     uint32_t index[PRICES][SLICE + W];
     uint32_t order[SLICE + W];
-    uint8_t holding[SLICE + W];
 };
 static_assert(sizeof(Choice) <= CHOICE_SIZE);
 
-inline void holding_scales(const float* x, size_t blocks, const NestedCode& code, uint8_t* holding) {
-    for (size_t b = 0; b < blocks; b += W) {
-        const size_t n = blocks - b < W ? blocks - b : W;
-        float some[8 * W];
-        F v[8];
-        if (n < W) load_some(x + 8 * b, n, some);
-        load_blocks(n < W ? some : x + 8 * b, v);
-        const F size = gauge(v);
-        I found{};
-        for (size_t j = 0; j + 1 < code.count; ++j) found -= (I)(size > code.steps[j] * (float)code.q);
-        for (size_t i = 0; i < n; ++i) holding[b + i] = (uint8_t)found[i];
-    }
+// The entries of W scales.
+LATQ_INLINE F of_scales(const float table[MAX_SCALES], U scales) {
+#if defined(__AVX512F__)
+    return (F)_mm512_permutexvar_ps((__m512i)scales, _mm512_loadu_ps(table));
+#else
+    return (F)gather((const uint32_t*)table, scales);
+#endif
 }
 
-// Squared error at scale j of blocks of these sizes: ``inside``, in units of the step, if so deep within the codebook.
-LATQ_INLINE F estimate(F size, const NestedCode& code, size_t j, float inside, float depth) {
-    const F beyond = most_of(size * code.inverses[j] - ((float)code.q - depth), F{});
-    return (beyond * beyond * 0.5f + inside) * (code.steps[j] * code.steps[j]);
+// Squared error of blocks of these sizes: ``inside``, in units of the step, if so deep within the codebook.
+template <class T>
+LATQ_INLINE F estimate(F size, T step, T inverse, int32_t q, float inside, float depth) {
+    const F beyond = most_of(size * inverse - ((float)q - depth), F{});
+    return (beyond * beyond * 0.5f + inside) * (step * step);
 }
 
-// Places 0, 1, ... of a slice go to its blocks in the order of their holding scales; ``starts`` (count + 1) tells where
-// those of each scale begin.
-inline void sort_by_scale(const uint8_t* holding, size_t blocks, size_t scales, uint32_t* order, size_t* starts) {
-    size_t next[MAX_SCALES] = {};
-    for (size_t b = 0; b < blocks; ++b) ++next[holding[b]];
-    starts[0] = 0;
-    for (size_t j = 0; j < scales; ++j) starts[j + 1] = starts[j] + next[j], next[j] = starts[j];
-    for (size_t b = 0; b < blocks; ++b) order[next[holding[b]]++] = (uint32_t)b;
-}
-
-// Offers a scale to W blocks under every row of charges: the least cost wins, the smallest scale of equals.
-LATQ_INLINE void offer(uint32_t j, F errors, M allowed, const float* charges, const NestedCode& code, F best[PRICES],
-                       U index[PRICES]) {
+// Offers scales to W blocks under every row of charges: the least cost wins, the first of equals.
+LATQ_INLINE void offer(U scales, F errors, M allowed, const Charges& charges, F best[PRICES], U index[PRICES]) {
     for (size_t p = 0; p < PRICES; ++p) {
-        const F cost = errors + charges[p * code.count + j];
+        const F cost = errors + of_scales(charges.of[p], scales);
         const M better = both(allowed, less(cost, best[p]));
         best[p] = select(better, cost, best[p]);
-        index[p] = (U)select(better, all<I>((int32_t)j), (I)index[p]);
+        index[p] = (U)select(better, (I)scales, (I)index[p]);
     }
 }
 
-// The W blocks at some places, all with one holding scale: their choice among nearest points that are codewords, and
-// into the queue what else may win.
-LATQ_INLINE void choose_nearest(const float* x, size_t place, uint32_t valid, size_t holding, const NestedCode& code,
-                                const float* charges, Choice& s) {
+// Into the queue what may win by an error no less than its bound.
+LATQ_INLINE void push_wanted(size_t place, uint32_t valid, U scales, F bounds, const Charges& charges,
+                             const F best[PRICES], Queue& queue) {
+    uint32_t wanted = 0, own[W];
+    for (size_t p = 0; p < PRICES; ++p)
+        wanted |= lanes_of(less(bounds + of_scales(charges.of[p], scales), best[p]));
+    store(own, scales);
+    for (wanted &= valid; wanted; wanted &= wanted - 1) {
+        const size_t i = (size_t)__builtin_ctz(wanted);
+        queue.push((uint32_t)(place + i), own[i]);
+    }
+}
+
+// The choice of n blocks from ``place`` on among nearest points that are codewords, each at the scales from that which
+// holds it on; what else may win goes into the queue.
+LATQ_INLINE void choose_nearest(const float* x, size_t place, size_t n, const NestedCode& code, const Charges& charges,
+                                Choice& s) {
     F v[8], best[PRICES], bounds[MAX_SCALES];
-    U index[PRICES];
+    U index[PRICES], tried[MAX_SCALES];
+    float some[8 * W];
     for (size_t p = 0; p < PRICES; ++p) best[p] = all<F>(UNKNOWN), index[p] = U{};
-    load_blocks_at(x, s.order + place, v);
+    if (n < W) load_some(x + 8 * place, n, some);
+    load_blocks(n < W ? some : x + 8 * place, v);
     const F size = gauge(v);
-    const size_t from = (size_t)code.first[holding], to = (size_t)code.final[holding];
-    for (size_t j = from; j < holding; ++j) bounds[j - from] = estimate(size, code, j, HOPED, HOPED_DEPTH);
-    for (size_t j = holding; j <= to; ++j) {
+    I holding{};
+    for (size_t j = 0; j + 1 < code.count; ++j) holding -= (I)(size > code.steps[j] * (float)code.q);
+    const I first = (I)of_scales((const float*)code.first, (U)holding);
+    const I final = (I)of_scales((const float*)code.final, (U)holding);
+    size_t count = 0;
+    for (I j = holding; lanes_of(j <= final); j += 1, ++count) {
+        const U scales = tried[count] = (U)(j <= final ? j : holding);
+        const F inverse = of_scales(code.inverses, scales), step = of_scales(code.steps, scales);
         F y[8], target[8], point[8];
-        for (int i = 0; i < 8; ++i) target[i] = y[i] = v[i] * code.inverses[j];
+        for (int i = 0; i < 8; ++i) target[i] = y[i] = v[i] * inverse;
         shrink(target, code.q);
         nearest_point(target, code, point);
-        const F errors = distance(y, point) * (code.steps[j] * code.steps[j]);
+        const F errors = distance(y, point) * (step * step);
         // A point is within 1 of its block in the gauge.
-        const bool certain = !lanes_of(size * code.inverses[j] > (float)code.q - 1.01f);
+        const bool certain = !lanes_of(size * inverse > (float)code.q - 1.01f);
         const M missed = certain ? without(all_lanes(), all_lanes()) : beyond_codebook(point, code);
-        offer((uint32_t)j, errors, without(all_lanes(), missed), charges, code, best, index);
-        bounds[j - from] = select(missed, errors, all<F>(UNKNOWN));
+        offer(scales, errors, without(all_lanes(), missed), charges, best, index);
+        bounds[count] = select(missed, errors, all<F>(UNKNOWN));
     }
     for (size_t p = 0; p < PRICES; ++p) store(s.best[p] + place, best[p]), store(s.index[p] + place, index[p]);
-    for (size_t j = from; j <= to; ++j) {
-        uint32_t wanted = 0;
-        for (size_t p = 0; p < PRICES; ++p)
-            wanted |= lanes_of(less(bounds[j - from] + charges[p * code.count + j], best[p]));
-        for (uint32_t left = wanted & valid; left; left &= left - 1)
-            s.queue.push((uint32_t)(place + (size_t)__builtin_ctz(left)), (uint32_t)j);
+    const uint32_t valid = (uint32_t)((1ull << n) - 1);
+    // Where there are no more scales the first was done again.
+    for (size_t k = 0; k < count; ++k) {
+        const uint32_t again = k ? lanes_of((I)tried[k] == holding) : 0;
+        push_wanted(place, valid & ~again, tried[k], bounds[k], charges, best, s.queue);
+    }
+    for (I j = holding - 1; const uint32_t below = lanes_of(j >= first) & valid; j -= 1) {
+        const U scales = (U)(j >= first ? j : holding);
+        const F step = of_scales(code.steps, scales), inverse = of_scales(code.inverses, scales);
+        const F bound = estimate(size, step, inverse, code.q, HOPED, HOPED_DEPTH);
+        push_wanted(place, below, scales, bound, charges, best, s.queue);
     }
 }
 
-inline void search_choices(const float* x, const NestedCode& code, const float* charges, Choice& s) {
+inline void search_choices(const float* x, const NestedCode& code, const Charges& charges, Choice& s) {
     // Every codeword is offered as it is found: of one scale only the last, the nearest, can stay.
     search(s.queue, x, s.order, code,
            [&](uint32_t found, const uint32_t* places, const uint32_t* scales, F distances, const F*) {
@@ -246,7 +264,7 @@ inline void search_choices(const float* x, const NestedCode& code, const float* 
                    const uint32_t place = places[i], j = scales[i];
                    const float error = distances[i] * (code.steps[j] * code.steps[j]);
                    for (size_t p = 0; p < PRICES; ++p) {
-                       const float cost = error + charges[p * code.count + j];
+                       const float cost = error + charges.of[p][j];
                        float& best = s.best[p][place];
                        uint32_t& index = s.index[p][place];
                        if (cost < best || (cost == best && j < index)) best = cost, index = j;
@@ -256,7 +274,7 @@ inline void search_choices(const float* x, const NestedCode& code, const float* 
 }
 
 // search._choose where all codewords are compared.
-inline void choose_of_all(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index,
+inline void choose_of_all(const float* x, size_t blocks, const NestedCode& code, const Charges& charges, uint8_t* index,
                           Products& s) {
     for (size_t b = 0; b < blocks; b += W) {
         const size_t n = blocks - b < W ? blocks - b : W;
@@ -273,39 +291,34 @@ inline void choose_of_all(const float* x, size_t blocks, const NestedCode& code,
             F least = beyond(s, *code.book, 0, code.steps[j]);
             for (size_t c = 1; c < code.book->shells; ++c)
                 least = least_of(beyond(s, *code.book, c, code.steps[j]), least);
-            offer((uint32_t)j, energy + least, all_lanes(), charges, code, best, found);
+            offer(all<U>((uint32_t)j), energy + least, all_lanes(), charges, best, found);
         }
         for (size_t p = 0; p < PRICES; ++p) store_bytes(index + p * blocks + b, found[p], n);
     }
 }
 
-inline void choose_scales(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index,
+inline void choose_scales(const float* x, size_t blocks, const NestedCode& code, const float* charge, uint8_t* index,
                           void* scratch) {
+    const Charges charges(charge, code.count);
     if (code.book) return choose_of_all(x, blocks, code, charges, index, ((Queue*)scratch)->products);
     Choice& s = *(Choice*)scratch;
     s.queue.size = 0;
+    for (uint32_t i = 0; i < SLICE; ++i) s.order[i] = i;
     for (size_t b = 0; b < blocks; b += SLICE) {
         const size_t n = blocks - b < SLICE ? blocks - b : SLICE;
         const float* own = x + 8 * b;
-        size_t starts[MAX_SCALES + 1];
-        holding_scales(own, n, code, s.holding);
-        sort_by_scale(s.holding, n, code.count, s.order, starts);
-        size_t place = 0;
-        // A group that is not full goes on into the next scale's places, which are then done again.
-        for (size_t j = 0; j < code.count; ++j)
-            for (place = starts[j]; place < starts[j + 1]; place += W) {
-                const size_t some = starts[j + 1] - place < W ? starts[j + 1] - place : W;
-                for (size_t i = n; i < place + W; ++i) s.order[i] = s.order[n - 1];
-                choose_nearest(own, place, (uint32_t)((1ull << some) - 1), j, code, charges, s);
-                if (s.queue.size + W * MAX_SCALES > Queue::ROOM) search_choices(own, code, charges, s);
-            }
+        for (size_t place = 0; place < n; place += W) {
+            choose_nearest(own, place, n - place < W ? n - place : W, code, charges, s);
+            if (s.queue.size + W * MAX_SCALES > Queue::ROOM) search_choices(own, code, charges, s);
+        }
         search_choices(own, code, charges, s);
         for (size_t p = 0; p < PRICES; ++p)
-            for (size_t i = 0; i < n; ++i) index[p * blocks + b + s.order[i]] = (uint8_t)s.index[p][i];
+            for (size_t i = 0; i < n; ++i) index[p * blocks + b + i] = (uint8_t)s.index[p][i];
     }
 }
 
-inline void guess_scales(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index) {
+inline void guess_scales(const float* x, size_t blocks, const NestedCode& code, const float* charge, uint8_t* index) {
+    const Charges charges(charge, code.count);
     for (size_t b = 0; b < blocks; b += W) {
         const size_t n = blocks - b < W ? blocks - b : W;
         float some[8 * W];
@@ -316,7 +329,8 @@ inline void guess_scales(const float* x, size_t blocks, const NestedCode& code, 
         const F size = gauge(v);
         for (size_t p = 0; p < PRICES; ++p) best[p] = all<F>(UNKNOWN), found[p] = U{};
         for (size_t j = 0; j < code.count; ++j)
-            offer((uint32_t)j, estimate(size, code, j, USUAL, DEPTH), all_lanes(), charges, code, best, found);
+            offer(all<U>((uint32_t)j), estimate(size, code.steps[j], code.inverses[j], code.q, USUAL, DEPTH),
+                  all_lanes(), charges, best, found);
         for (size_t p = 0; p < PRICES; ++p) store_bytes(index + p * blocks + b, found[p], n);
     }
 }
@@ -330,7 +344,7 @@ inline void estimated_errors(const float* x, size_t blocks, const NestedCode& co
         load_blocks(n < W ? some : x + 8 * b, v);
         const F size = gauge(v);
         for (size_t j = 0; j < code.count; ++j) {
-            const F found = estimate(size, code, j, USUAL, DEPTH);
+            const F found = estimate(size, code.steps[j], code.inverses[j], code.q, USUAL, DEPTH);
             std::memcpy(errors + j * blocks + b, &found, n * sizeof *errors);
         }
     }
@@ -368,7 +382,7 @@ LATQ_INLINE void finish_words(const F word[8], U index, const NestedCode& code, 
     F c[8], scaled[8];
     to_digits(word, code, c);
     store_digits(c, digits);
-    const F scales = floating(gather(code.scales, index)) * 2.0f;
+    const F scales = floating((I)of_scales((const float*)code.scales, index)) * 2.0f;
     for (int i = 0; i < 8; ++i) scaled[i] = word[i] * scales;
     store_blocks(integers, scaled);
 }
@@ -417,8 +431,7 @@ inline void quantize(const float* x, const uint8_t* index, size_t blocks, const 
         if (n < W) load_some(x + 8 * b, n, some);
         F y[8], target[8], point[8];
         load_blocks(n < W ? some : x + 8 * b, y);
-        const F inverse = (F)gather((const uint32_t*)code.inverses, own);
-        const F step = (F)gather((const uint32_t*)code.steps, own);
+        const F inverse = of_scales(code.inverses, own), step = of_scales(code.steps, own);
         for (int i = 0; i < 8; ++i) target[i] = y[i] *= inverse;
         shrink(target, code.q);
         nearest_point(target, code, point);

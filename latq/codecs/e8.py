@@ -7,7 +7,6 @@ one integer times one stored scale. Source: NestQuant (Savkin et al. 2025) secti
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from latq import kernels
 from latq.codecs import e8_design, e8_scales

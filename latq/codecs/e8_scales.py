@@ -121,27 +121,23 @@ def _at_price(errors: F32, price: float, lengths: F64, count: int, budget: int) 
 def _fitted(index: U8, used: npt.NDArray[np.intp], scales: int, budget: int) -> U8 | None:
     """Of choices (P, N) among the scales ``used``, at rising prices, the first that fits ``budget``, after as much of
     the one before as does."""
-    best = next((p for p, row in enumerate(index) if _size(_counts(row, used, scales)) <= budget), None)
-    if best is None:
-        return None
     size = -(-index.shape[1] // _PARTS)
     parts = [slice(begin, begin + size) for begin in range(0, index.shape[1], size)]
-    before, after = (np.array([_counts(row[part], used, scales) for part in parts]) for row in index[[best - 1, best]])
+    counts = np.zeros((len(index), len(parts), scales), np.int64)
+    for price, row in enumerate(index):
+        counts[price][:, used] = [kernels.count_symbols(row[part], used.size) for part in parts]
+    fitting = [_size(own.sum(axis=0)) <= budget for own in counts]
+    if not any(fitting):
+        return None
+    best = fitting.index(True)
     low, high = 0, len(parts) if best else 1
     while high - low > 1:
         middle = (low + high) // 2
-        mixed = before[:middle].sum(axis=0) + after[middle:].sum(axis=0)
+        mixed = counts[best - 1, :middle].sum(axis=0) + counts[best, middle:].sum(axis=0)
         low, high = (middle, high) if _size(mixed) <= budget else (low, middle)
     mixed_index = np.concatenate([index[best - 1, : low * size], index[best, low * size :]])
     found: U8 = used.astype(np.uint8)[mixed_index]
     return found
-
-
-def _counts(index: U8, used: npt.NDArray[np.intp], scales: int) -> I64:
-    """How often each of all scales occurs in a choice among those ``used``."""
-    counts = np.zeros(scales, np.int64)
-    counts[used] = kernels.count_symbols(index, used.size)
-    return counts
 
 
 def _size(counts: I64) -> int:

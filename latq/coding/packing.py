@@ -61,6 +61,6 @@ def unpack(data: bytes | memoryview, q: int, count: int) -> Digits:
         raise CorruptError("a packed word is out of range")
     digits: Digits = kernels.split_digits(words, radix, per_word, count).astype(kernels.digit_type(q), copy=False)
     if low_bits:
-        digits <<= digits.dtype.type(low_bits)
+        digits *= digits.dtype.type(1 << low_bits)  # NumPy does not shift bytes by vectors.
         digits |= kernels.unpack_bits(data[:low_size], low_bits, count)
     return digits

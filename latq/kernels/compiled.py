@@ -142,7 +142,7 @@ _WORDS = ((3, 5), (5, 3), (7, 11))
 
 
 def scaled_codewords(digits: Bits, q: int, offset: I32, scales: I32, index: U8) -> F32:
-    if q > _MAX_Q or int(np.abs(offset).max()) > q:
+    if q > _MAX_Q or len(scales) > _core.MAX_SCALES or int(np.abs(offset).max()) > q:
         return reference.scaled_codewords(digits, q, offset, scales, index)
     out = np.empty((digits.shape[1], BLOCK), np.float32)
     rows = np.ascontiguousarray(digits.T, digit_type(q))

@@ -78,8 +78,8 @@ def _normalizer(length: int) -> np.float32:
 
 
 def rotate(x: F32, seed: int, out: F32 | None = None) -> F32:
-    """Randomized Hadamard rotation of the rows of ``x`` (vectors, n), any n >= 1. Returns ``out``, which may be ``x``, or
-    a new array."""
+    """Randomized Hadamard rotation of the rows of ``x`` (vectors, n), any n >= 1. Returns ``out``, which may be ``x``,
+    or a new array."""
     return _placed(_rotated(x, seed), out)
 
 

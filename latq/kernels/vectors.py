@@ -51,8 +51,8 @@ def row_moments(u: F32, v: F32 | I32) -> F64:
 def restored(
     x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any], out: npt.NDArray[Any] | None = None
 ) -> npt.NDArray[Any]:
-    """Rows times their scale, plus their mean, times 2^exponent, as :func:`finite` numbers of ``dtype``: in ``out``, which
-    may be ``x``, or a new array."""
+    """Rows times their scale, plus their mean, times 2^exponent, as :func:`finite` numbers of ``dtype``: in ``out``,
+    which may be ``x``, or a new array."""
     with np.errstate(over="ignore"):  # Infinity is limited.
         found = finite(np.ldexp(x.astype(np.float64) * scales[:, None] + means[:, None], exponent), dtype)
     if out is None:

@@ -70,8 +70,8 @@ class MatrixView:
         """
         self._check(v0, v1, e0, e1)
         release_pages()
-        if (rows := self.rows(v0, v1, e0, e1)) is not None:
-            return rows
+        if (whole := self.rows(v0, v1, e0, e1)) is not None:
+            return whole
         pieces = self._pieces(v0, v1, e0, e1)
         if scratch is None:
             scratch = np.empty((v1 - v0) * (e1 - e0), self.array.dtype.newbyteorder("="))

@@ -191,9 +191,9 @@ LATQ_INLINE void store_digits(const F c[8], T* digits) {
     }
 }
 
-// reference.scaled_codewords; ``scales`` has 256 entries.
+// reference.scaled_codewords.
 template <class T>
-inline void codewords(const T* digits, const uint8_t* index, const float* scales, size_t blocks, int32_t q,
+inline void codewords(const T* digits, const uint8_t* index, const float scales[MAX_SCALES], size_t blocks, int32_t q,
                       const int32_t* offset, float* out) {
     const float size = (float)q, inverse = 1.0f / size;
     F halves[8];
@@ -202,7 +202,7 @@ inline void codewords(const T* digits, const uint8_t* index, const float* scales
         const size_t n = blocks - b < W ? blocks - b : W;
         T some_digits[8 * W];
         if (n < W) load_some(digits + 8 * b, n, some_digits);
-        const F scale = (F)gather((const uint32_t*)scales, load_numbers(index + b, n));
+        const F scale = of_scales(scales, load_numbers(index + b, n)) * 2.0f;
         F c[8], p[8];
         load_digits(n < W ? some_digits : digits + 8 * b, c);
         const F last = c[7] * 0.5f;
@@ -210,7 +210,7 @@ inline void codewords(const T* digits, const uint8_t* index, const float* scales
         for (int i = 1; i < 6; ++i) p[i] = c[i] - c[i + 1] + last + halves[i];
         p[6] = c[6] + last + halves[6], p[7] = last + halves[7];
         reduce(p, size, inverse, F{}, p);
-        for (int i = 0; i < 8; ++i) p[i] = p[i] * 2.0f * scale;
+        for (int i = 0; i < 8; ++i) p[i] *= scale;
         float some[8 * W];
         store_blocks(n < W ? some : out + 8 * b, p);
         if (n < W) std::memcpy(out + 8 * b, some, 8 * n * sizeof *some);

@@ -131,7 +131,7 @@ struct Kernels {
     void (*split_digits[3])(const uint32_t* words, size_t count, uint8_t* digits);
     void (*join_digits[3])(const uint8_t* digits, size_t count, uint32_t* words);
 
-    // reference.scaled_codewords; |offset| <= q <= 4096, and ``scales`` has 256 entries.
+    // reference.scaled_codewords; |offset| <= q <= 4096, and ``scales`` has MAX_SCALES entries.
     void (*codewords8)(const uint8_t* digits, const uint8_t* index, const float* scales, size_t blocks, int32_t q,
                        const int32_t* offset, float* out);
     void (*codewords16)(const uint16_t* digits, const uint8_t* index, const float* scales, size_t blocks, int32_t q,

@@ -289,10 +289,10 @@ void codewords(Array<const T, 2> digits, Octets index, Array<const int32_t, 1> s
                Array<const int32_t, 1> offset, Array<float, 2> out) {
     const size_t blocks = digits.shape(0), count = scales.shape(0);
     require(digits.shape(1) == 8 && out.shape(0) == blocks && out.shape(1) == 8, "codewords: shapes differ");
-    require(count >= 1 && count <= 256 && offset.shape(0) == 8, "codewords: shapes differ");
+    require(count >= 1 && count <= MAX_SCALES && offset.shape(0) == 8, "codewords: shapes differ");
     require(q >= 1 && q <= 4096, "codewords: q is out of range");
     for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= q, "codewords: the offset is out of range");
-    float table[256] = {};
+    float table[MAX_SCALES] = {};
     std::copy_n(scales.data(), count, table);
     nb::gil_scoped_release unlocked;
     check_index(index, blocks, count);

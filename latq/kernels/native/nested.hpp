@@ -11,8 +11,14 @@ namespace latq::LATQ_TARGET {
 // A sum with this is rounded to an integer, ties to even, whose lowest bit is that of the sum.
 constexpr float ROUNDER = 12582912.0f;
 
-LATQ_INLINE F least_of(F a, F b) { return a < b ? a : b; }
-LATQ_INLINE F most_of(F a, F b) { return a > b ? a : b; }
+// The entries of W scales.
+LATQ_INLINE F of_scales(const float table[MAX_SCALES], U scales) {
+#if defined(__AVX512F__)
+    return (F)_mm512_permutexvar_ps((__m512i)scales, _mm512_loadu_ps(table));
+#else
+    return (F)gather((const uint32_t*)table, scales);
+#endif
+}
 
 // search.gauge.
 LATQ_INLINE F gauge(const F x[8]) {
@@ -20,12 +26,12 @@ LATQ_INLINE F gauge(const F x[8]) {
     U signs = (U)x[0];
     for (int i = 1; i < 8; ++i) {
         const F a = magnitude(x[i]);
-        second = most_of(second, least_of(first, a));
-        first = most_of(first, a), low = least_of(low, a);
+        second = larger_of(second, smaller_of(first, a));
+        first = larger_of(first, a), low = smaller_of(low, a);
         sum += a, signs ^= (U)x[i];
     }
     const F half = select(are_odd((I)(signs >> 31)), sum - (low + low), sum) * 0.5f;
-    return most_of(first + second, half);
+    return larger_of(first + second, half);
 }
 
 // The way from multiples r of a size to a point of one coset of size * E8 near r + d: one coordinate after the other, the
@@ -35,8 +41,8 @@ struct Steps {
     M open;
 
     LATQ_INLINE F next(F d) {
-        const M here = both(open, equal(magnitude(d), extreme));
-        open = without(open, here);
+        const M found = equal(magnitude(d), extreme), here = both(open, found);
+        open = without(open, found);
         return (F)((U)select(here, other, usual) ^ ((U)d & 0x80000000u));
     }
 };
@@ -53,7 +59,7 @@ struct BothCosets {
         U signs = (U)d[0];
         for (int i = 1; i < 8; ++i) {
             const F a = magnitude(d[i]);
-            sum += a, high = most_of(high, a), low = least_of(low, a);
+            sum += a, high = larger_of(high, a), low = smaller_of(low, a);
             signs ^= (U)d[i];
         }
         whole_odd = are_odd((I)parity), half_odd = are_odd((I)(parity ^ signs >> 31));

@@ -29,7 +29,7 @@ LATQ_INLINE void shrink(F y[8], int32_t q) {
     for (int i = 0; i < 8; ++i) squares[i] = y[i] * y[i];
     if (!lanes_of(~(I)(sum8(squares) < 1.99f * (float)q * (float)q))) [[likely]] return;
     const F size = gauge(y), limit = all<F>((float)(2 * q));
-    const F by = least_of(all<F>(1.0f), limit / most_of(size, all<F>(1.0f)));
+    const F by = smaller_of(all<F>(1.0f), limit / larger_of(size, all<F>(1.0f)));
     for (int i = 0; i < 8; ++i) y[i] *= by;
 }
 
@@ -129,7 +129,7 @@ inline void search_round(Queue& queue, const float* x, const uint32_t* blocks, c
             products[i] = target[i] * normal[i], squares[i] = normal[i] * normal[i];
         }
         const F depth = sum8(products) * q / sum8(squares) - q * 0.5f;
-        const F by = most_of(depth, all<F>(PUSH)) / q;
+        const F by = larger_of(depth, all<F>(PUSH)) / q;
         for (int i = 0; i < 8; ++i) target[i] = target[i] - normal[i] * by;
         float rows[8 * W], distances[W];
         store_blocks(rows, target);
@@ -171,19 +171,10 @@ struct alignas(64) Choice {
 };
 static_assert(sizeof(Choice) <= CHOICE_SIZE);
 
-// The entries of W scales.
-LATQ_INLINE F of_scales(const float table[MAX_SCALES], U scales) {
-#if defined(__AVX512F__)
-    return (F)_mm512_permutexvar_ps((__m512i)scales, _mm512_loadu_ps(table));
-#else
-    return (F)gather((const uint32_t*)table, scales);
-#endif
-}
-
 // Squared error of blocks of these sizes: ``inside``, in units of the step, if so deep within the codebook.
 template <class T>
 LATQ_INLINE F estimate(F size, T step, T inverse, int32_t q, float inside, float depth) {
-    const F beyond = most_of(size * inverse - ((float)q - depth), F{});
+    const F beyond = larger_of(size * inverse - ((float)q - depth), F{});
     return (beyond * beyond * 0.5f + inside) * (step * step);
 }
 
@@ -290,7 +281,7 @@ inline void choose_of_all(const float* x, size_t blocks, const NestedCode& code,
         for (size_t j = 0; j < code.count; ++j) {
             F least = beyond(s, *code.book, 0, code.steps[j]);
             for (size_t c = 1; c < code.book->shells; ++c)
-                least = least_of(beyond(s, *code.book, c, code.steps[j]), least);
+                least = smaller_of(beyond(s, *code.book, c, code.steps[j]), least);
             offer(all<U>((uint32_t)j), energy + least, all_lanes(), charges, best, found);
         }
         for (size_t p = 0; p < PRICES; ++p) store_bytes(index + p * blocks + b, found[p], n);

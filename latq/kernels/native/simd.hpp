@@ -53,6 +53,18 @@ LATQ_INLINE I truncated(F x) { return __builtin_convertvector(x, I); }
 LATQ_INLINE F floating(I x) { return __builtin_convertvector(x, F); }
 LATQ_INLINE F magnitude(F x) { return (F)((U)x & 0x7FFFFFFFu); }
 
+// a < b ? a : b and a > b ? a : b, which compilers do not see to be one instruction.
+#if defined(__AVX512F__)
+LATQ_INLINE F smaller_of(F a, F b) { return (F)_mm512_min_ps((__m512)a, (__m512)b); }
+LATQ_INLINE F larger_of(F a, F b) { return (F)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__)
+LATQ_INLINE F smaller_of(F a, F b) { return (F)_mm256_min_ps((__m256)a, (__m256)b); }
+LATQ_INLINE F larger_of(F a, F b) { return (F)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
+LATQ_INLINE F smaller_of(F a, F b) { return a < b ? a : b; }
+LATQ_INLINE F larger_of(F a, F b) { return a > b ? a : b; }
+#endif
+
 // Nearest integer, ties to even.
 LATQ_INLINE F rounded(F x) {
 #if defined(__AVX512F__)
@@ -230,9 +242,10 @@ LATQ_INLINE void compress_words(uint16_t* end, U x, uint32_t mask) {
 // The first n of up to W numbers of any integer type, zeros after; a whole vector converts as one.
 template <class T>
 LATQ_INLINE U load_numbers(const T* from, size_t n) {
+    typedef T V __attribute__((vector_size(W * sizeof(T))));
+    if (n >= W) return __builtin_convertvector(load<V>(from), U);
     uint32_t wide[W] = {};
-    if (n >= W) for (size_t i = 0; i < W; ++i) wide[i] = (uint32_t)from[i];
-    else for (size_t i = 0; i < n; ++i) wide[i] = (uint32_t)from[i];
+    for (size_t i = 0; i < n; ++i) wide[i] = (uint32_t)from[i];
     return load<U>(wide);
 }
 

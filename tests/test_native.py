@@ -59,6 +59,10 @@ class TestRotation:
         x = numbers(n, rows if n < 2000 else 2, n)
         assert same(compiled.rotate(x, n), reference.rotate(x, n))
         assert same(compiled.unrotate(x, n), reference.unrotate(x, n))
+        for turn in ("rotate", "unrotate"):
+            expected, own = getattr(reference, turn)(x, n), x.copy()
+            assert getattr(compiled, turn)(own, n, out=own) is own
+            assert same(own, expected)
 
     @given(log=st.integers(0, 13), seed=st.integers(0, 99))
     @settings(max_examples=30, deadline=None)
@@ -330,6 +334,9 @@ class TestVectors:
             for kind in ("float64", "float32", "float16", "bfloat16", ">f4", "float8_e5m2"):
                 args = inverses, means.astype(np.float64), exponent, np.dtype(kind)
                 assert same(compiled.restored(u, *args), vectors.restored(u, *args))
+            args, own = (inverses, means.astype(np.float64), exponent, np.dtype(np.float32)), u.copy()
+            assert compiled.restored(own, *args, out=own) is own
+            assert same(own, vectors.restored(u, *args))
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
     def test_every_number_of_16_bits(self, dtype: str) -> None:

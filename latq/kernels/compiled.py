@@ -313,10 +313,11 @@ def row_squares(x: Floats, exponent: int, means: F32) -> F64:
     return sums
 
 
-def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
+def divided(x: Floats, exponent: int, means: F32, inverses: F64, out: F32 | None = None) -> F32:
     if abs(exponent) > _MAX_EXPONENT:
-        return vectors.divided(x, exponent, means, inverses)
-    out = _aligned(x.shape, np.float32)
+        return vectors.divided(x, exponent, means, inverses, out)
+    if out is None:
+        out = _aligned(x.shape, np.float32)
     _core.divided(widened(x), 2.0**-exponent, means, inverses, out)
     return out
 

@@ -7,7 +7,7 @@ Lattice points are held in *doubled* coordinates, so that every point of E8 is a
 Sources: E8 oracle and nested-lattice (Voronoi) code: Conway & Sloane 1982 and 1983; NestQuant, Savkin et al. 2025.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,17 @@ Blocks = TypeVar("Blocks", F32, I32)
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 SQRT_HALF = np.float32(0.70710678118654752)
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+def placed(x: npt.NDArray[Any], out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """``x``, or ``out`` filled with it."""
+    if out is None:
+        return x
+    out[...] = x
+    return out
+
 
 # --- sums ---------------------------------------------------------------------------------------------------------
 
@@ -80,7 +91,7 @@ def _normalizer(length: int) -> np.float32:
 def rotate(x: F32, seed: int, out: F32 | None = None) -> F32:
     """Randomized Hadamard rotation of the rows of ``x`` (vectors, n), any n >= 1. Returns ``out``, which may be ``x``,
     or a new array."""
-    return _placed(_rotated(x, seed), out)
+    return placed(_rotated(x, seed), out)
 
 
 def _rotated(x: F32, seed: int) -> F32:
@@ -100,7 +111,7 @@ def _rotated(x: F32, seed: int) -> F32:
 
 def unrotate(y: F32, seed: int, out: F32 | None = None) -> F32:
     """Inverse of :func:`rotate`: the same steps backwards. Returns ``out``, which may be ``y``, or a new array."""
-    return _placed(_unrotated(y, seed), out)
+    return placed(_unrotated(y, seed), out)
 
 
 def _unrotated(y: F32, seed: int) -> F32:
@@ -116,13 +127,6 @@ def _unrotated(y: F32, seed: int) -> F32:
         if stage == 2:
             _butterfly(x)
     return x
-
-
-def _placed(x: F32, out: F32 | None) -> F32:
-    if out is None:
-        return x
-    out[...] = x
-    return out
 
 
 def _butterfly(y: F32) -> None:

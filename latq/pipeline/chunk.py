@@ -7,6 +7,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
 """
 
 from dataclasses import dataclass
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,20 @@ class Goal:
     effort: Effort = "default"
 
 
-def prepare(x: npt.NDArray[np.generic], codec: MatrixCodec, classes: SizeClasses | None) -> tuple[Normalized, F32]:
-    """Vectors ``x``, divided and rotated, and what was taken out of them."""
-    parts = normalize(x, codec.centre, classes)
+class Scratch(local):
+    """Memory that each thread uses for one chunk after the other: that of a new array the system must clear first."""
+
+    unit: F32 | None = None
+
+
+def prepare(
+    x: npt.NDArray[np.generic], codec: MatrixCodec, classes: SizeClasses | None, scratch: Scratch | None = None
+) -> tuple[Normalized, F32]:
+    """Vectors ``x``, divided and rotated, and what was taken out of them; valid until ``scratch`` is used again."""
+    unit = scratch.unit if scratch and scratch.unit is not None and scratch.unit.shape == x.shape else None
+    parts = normalize(x, codec.centre, classes, unit)
+    if scratch:
+        scratch.unit = parts.unit
     return parts, rotate(parts.unit, codec.rotation, codec.seed, out=parts.unit)
 
 
@@ -95,10 +107,10 @@ def stream_of(rotated: F32, codec: MatrixCodec) -> F32:
 
 
 def encode_chunk(
-    x: npt.NDArray[np.generic], codec: QuantizedCodec, classes: SizeClasses | None, goal: Goal
+    x: npt.NDArray[np.generic], codec: QuantizedCodec, classes: SizeClasses | None, goal: Goal, scratch: Scratch
 ) -> tuple[bytes, Energies]:
     """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them."""
-    parts, rotated = prepare(x, codec, classes)
+    parts, rotated = prepare(x, codec, classes, scratch)
     stream, kept = stream_of(rotated, codec), codec.kept_of(x.shape[1])
     named = rans.encode(parts.classes, codec.classes) if codec.classes > 1 else b""
     integers: F32 | npt.NDArray[np.int32]

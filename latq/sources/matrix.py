@@ -68,7 +68,6 @@ class MatrixView:
 
         It may be a view of the array, not to be changed, or of ``scratch``: as many entries or more of that dtype.
         """
-        self._check(v0, v1, e0, e1)
         release_pages()
         if (whole := self.rows(v0, v1, e0, e1)) is not None:
             return whole

@@ -16,6 +16,10 @@ LATQ_INLINE uint64_t octets_at(const uint8_t* data, size_t at) {
     return bits;
 }
 
+// Words of 64 bits, for eight values of 8 bits or fewer each.
+typedef uint64_t L __attribute__((vector_size(4 * W)));
+constexpr size_t OCTETS = W / 2, STEP = 8 * OCTETS;
+
 // Eight values of ``width`` bits between the bytes of a 64-bit word and its low end, by pairs, fours and eights.
 struct Octet {
     uint64_t low[3];
@@ -29,13 +33,15 @@ struct Octet {
         }
     }
 
-    LATQ_INLINE uint64_t together(uint64_t bytes) const {
+    template <class V>
+    LATQ_INLINE V together(V bytes) const {
         for (int step = 0; step < 3; ++step)
             bytes = (bytes & low[step]) | (bytes >> up[step] & low[step] << (width << step));
         return bytes;
     }
 
-    LATQ_INLINE uint64_t apart(uint64_t bits) const {
+    template <class V>
+    LATQ_INLINE V apart(V bits) const {
         for (int step = 2; step >= 0; --step)
             bits = (bits & low[step]) | (bits & low[step] << (width << step)) << up[step];
         return bits;
@@ -52,10 +58,10 @@ inline void pack_bits(const T* values, int width, size_t count, uint8_t* data) {
     // Eight values fill ``width`` bytes. What a store writes beyond them the next one overwrites.
     if constexpr (sizeof(T) == 1) {
         const Octet octet(width);
-        for (; i + 8 <= count && end - data >= 8; i += 8, data += width) {
-            std::memcpy(&held, values + i, 8);
-            held = octet.together(held);
-            std::memcpy(data, &held, 8);
+        for (; i + STEP <= count && end - data >= (ptrdiff_t)STEP; i += STEP, data += OCTETS * width) {
+            uint64_t words[OCTETS];
+            store(words, octet.together(load<L>(values + i)));
+            for (size_t k = 0; k < OCTETS; ++k) std::memcpy(data + k * width, words + k, 8);
         }
     }
     for (held = 0; i < count; ++i) {
@@ -75,21 +81,21 @@ inline void unpack_bits(const uint8_t* data, size_t size, int width, size_t coun
     size_t i = 0;
     if constexpr (sizeof(T) == 1) {
         const Octet octet(width);
-        for (const uint8_t* at = data; i + 8 <= count && data + size - at >= 8; i += 8, at += width) {
-            uint64_t bits;
-            std::memcpy(&bits, at, 8);
-            bits = octet.apart(bits);
-            std::memcpy(values + i, &bits, 8);
+        const uint8_t *at = data, *const end = data + size;
+        for (; i + STEP <= count && end - at >= (ptrdiff_t)STEP; i += STEP, at += OCTETS * width) {
+            uint64_t words[OCTETS];
+            for (size_t k = 0; k < OCTETS; ++k) std::memcpy(words + k, at + k * width, 8);
+            store(values + i, octet.apart(load<L>(words)));
         }
     } else if (width <= 25) {  // What 32-bit loads cover.
-        constexpr size_t STEP = W < 8 ? 8 : W;
-        U shift[STEP / W], offset[STEP / W];
-        for (size_t j = 0; j < STEP; ++j) {
+        constexpr size_t TOGETHER = W < 8 ? 8 : W;
+        U shift[TOGETHER / W], offset[TOGETHER / W];
+        for (size_t j = 0; j < TOGETHER; ++j) {
             offset[j / W][j % W] = (uint32_t)(j * width / 8);
             shift[j / W][j % W] = (uint32_t)(j * width % 8);
         }
-        for (; i + STEP <= count && i * width / 8 + STEP * width / 8 + 4 <= size; i += STEP)
-            for (size_t v = 0; v < STEP / W; ++v) {
+        for (; i + TOGETHER <= count && i * width / 8 + TOGETHER * width / 8 + 4 <= size; i += TOGETHER)
+            for (size_t v = 0; v < TOGETHER / W; ++v) {
                 const U found = (gather_octets(data + i * width / 8, offset[v]) >> shift[v]) & mask;
                 for (size_t j = 0; j < W; ++j) values[i + v * W + j] = (T)found[j];
             }

@@ -1,12 +1,11 @@
-// The scale and the codeword for every block of a nested-lattice code (latq/kernels/search.py). Blocks at one scale are
-// worked on together, W at a time; those whose nearest point is no codeword wait in a queue for the search.
+// The scale and the codeword for every block of a nested-lattice code (latq/kernels/search.py). W blocks are worked on
+// together, each at a scale of its own; those whose nearest point is no codeword wait in a queue for the search.
 #pragma once
-
-#include <algorithm>
 
 #include "codebook.hpp"
 #include "codewords.hpp"
 #include "kernels.hpp"
+#include "nested.hpp"
 #include "points.hpp"
 
 namespace latq::LATQ_TARGET {

@@ -23,7 +23,7 @@ FEW = 3
 ROUNDS = 8
 PUSH = np.float32(1 / 8)
 # Scales tried beside the smallest one that holds a block: the next on either side, and all within these factors.
-NARROWER, WIDER = 0.8, 1.25
+NARROWER, WIDER = 0.8, 1.32
 # Squared error, over that of the step, of blocks in the codebook, and how deep they lie in it: on average, and where it
 # can be hoped for.
 USUAL, DEPTH = np.float32(8 * 929 / 12960), np.float32(0.55)

@@ -82,6 +82,10 @@ def test_matrix_view_reads_and_writes_any_part(shape, dtype, data):
     block = view.read(v0, v1, e0, e1)
     assert block.dtype.isnative
     np.testing.assert_array_equal(block, expected[v0:v1, e0:e1])
+    rows = view.rows(v0, v1, e0, e1)
+    if rows is not None:
+        np.testing.assert_array_equal(rows, block)
+        assert np.shares_memory(rows, array)
 
     target = np.full_like(array, -1)
     MatrixView(target, shape, axis).write(v0, v1, e0, e1, block)
@@ -96,6 +100,15 @@ def test_matrix_view_of_vectors_and_scalars():
     scalar = MatrixView(np.array(7.0), (), 0)
     assert (scalar.n, scalar.m) == (1, 1)
     assert scalar.read(0, 1, 0, 1).tolist() == [[7.0]]
+    assert scalar.rows(0, 1, 0, 1) is None
+
+
+def test_rows_that_lie_in_memory_are_a_view():
+    array = np.zeros((6, 4), np.float32)
+    assert np.shares_memory(MatrixView(array, (6, 4), 1).rows(2, 5, 0, 4), array)
+    assert MatrixView(array, (6, 4), 1).rows(2, 5, 0, 3) is None
+    assert MatrixView(array, (6, 4), 0).rows(1, 3, 0, 6) is None
+    assert MatrixView(array.astype(">f4"), (6, 4), 1).rows(2, 5, 0, 4) is None
 
 
 def test_matrix_view_reads_nothing_else():

@@ -54,19 +54,17 @@ def encode(
     index = e8_scales.choose(blocks, code, index_budget, effort)
     digits, integers, _ = kernels.quantize(blocks, index, code)
     section = rans.encode(index, len(params.scales))
-    flat = np.ascontiguousarray(digits.T).reshape(-1)
-    return section, packing.pack(flat, params.q), stream_of(integers)[: x.size]
+    return section, packing.pack(stream_of(digits), params.q), stream_of(integers)[: x.size]
 
 
 def decode(
     index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int
-) -> tuple[F32, npt.NDArray[np.int32]]:
-    """Integers (count,) as float32, exact, and the scale of each block; CorruptError when a section is damaged."""
+) -> tuple[F32, npt.NDArray[np.uint8]]:
+    """Integers (count,) as float32, exact, and the scale index of each block; CorruptError if a section is damaged."""
     blocks = count_of(count)
     if len(digit_section) != digits_size(count, params.q):
         raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
-    digits = packing.unpack(digit_section, params.q, blocks * BLOCK)
-    scales = np.array(params.scales, np.int32)[index]
-    words = kernels.scaled_codewords(digits.reshape(-1, BLOCK).T, params.q, np.array(params.offset, np.int32), scales)
-    return stream_of(words)[:count], scales
+    digits = packing.unpack(digit_section, params.q, blocks * BLOCK).reshape(-1, BLOCK).T
+    offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
+    return stream_of(kernels.scaled_codewords(digits, params.q, offset, scales, index))[:count], index

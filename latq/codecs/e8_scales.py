@@ -27,8 +27,8 @@ _NEAR = 2
 _LOWEST, _RISE, _HALVINGS, _ROUNDS = 1 / 12, 1.7, 4, 8
 # No scale is used at a price so many times the largest error.
 _HIGHEST = 100
-# Prices about the one found on the sample; while even the highest takes too many bits all rise, but so often at most.
-_PRICES = np.array([1 / 1.2, 1, 1.2])
+# Prices about the one found on the sample; while even the higher takes too many bits both rise, but so often at most.
+_PRICES = np.array([1 / 1.1, 1.1])
 _RAISES = 16
 # Parts of a chunk between which the change-over from one price to the next may be.
 _PARTS = 16
@@ -86,26 +86,36 @@ def _tariff(errors: F32, count: int, budget: int) -> _Tariff | None:
     price to price, so a scale that falls out of use stays out.
     """
     low, price = 0.0, _total(errors.min(axis=0)) / errors.shape[1] * _LOWEST
-    lengths = _lengths(np.bincount(errors.argmin(axis=0), minlength=len(errors)))
+    lengths = _lengths(rans.normalize(np.bincount(errors.argmin(axis=0), minlength=len(errors))))
     best: _Tariff | None = None
     halvings = 0
     while halvings < _HALVINGS and price < _HIGHEST * errors.max():
-        at_price = lengths
-        for _ in range(_ROUNDS):
-            index = kernels.cheapest_scales(errors, (price * at_price[None]).astype(np.float32))[0]
-            counts = kernels.count_symbols(index, len(errors)) * count // index.size
-            if _size(counts) <= budget:
-                error = _total(errors[index, np.arange(index.size)])
-                best = _Tariff(price, at_price, counts > 0, error)
-                break
-            at_price = _lengths(counts)
-        else:
+        found, at_price = _at_price(errors, price, lengths, count, budget)
+        if found is None:
             low, lengths = price, at_price
-        if best is not None and low == 0:
-            break
+        elif low == 0:
+            return found
+        best = found or best
         halvings += best is not None
         price = price * _RISE if best is None else (low + best.price) / 2
     return best
+
+
+def _at_price(errors: F32, price: float, lengths: F64, count: int, budget: int) -> tuple[_Tariff | None, F64]:
+    """The tariff of a price, if one fits, and its code lengths: they are fitted to the choice, beginning with some."""
+    size = np.inf
+    for _ in range(_ROUNDS):
+        index = kernels.cheapest_scales(errors, (price * lengths[None]).astype(np.float32))[0]
+        counts = kernels.count_symbols(index, len(errors)) * count // index.size
+        frequencies = rans.normalize(counts)
+        before, size = size, rans.size_bound(counts, frequencies)
+        if size <= budget:
+            error = _total(errors[index, np.arange(index.size)])
+            return _Tariff(price, lengths, counts > 0, error), lengths
+        lengths = _lengths(frequencies)
+        if size - (before - size) > budget:  # Every round saves less than the one before.
+            break
+    return None, lengths
 
 
 def _fitted(index: U8, used: npt.NDArray[np.intp], scales: int, budget: int) -> U8 | None:
@@ -135,9 +145,9 @@ def _size(counts: I64) -> int:
     return rans.size_bound(counts, rans.normalize(counts))
 
 
-def _lengths(counts: I64) -> F64:
+def _lengths(frequencies: rans.Frequencies) -> F64:
     """Bits of each scale index under the table that would be stored; an unused one costs 13."""
-    return rans.COSTS[rans.normalize(counts)] / rans.COST_UNIT
+    return rans.COSTS[frequencies] / rans.COST_UNIT
 
 
 def _total(errors: F32) -> float:

@@ -11,6 +11,8 @@ from latq import kernels
 from latq.errors import CorruptError
 from latq.limits import MAX_Q
 
+Digits = npt.NDArray[np.unsignedinteger]
+
 # radix: (digits per word, bits per word)
 WORDS = {3: (5, 8), 5: (3, 7), 7: (11, 31)}
 
@@ -36,27 +38,29 @@ def packed_size(count: int, q: int) -> int:
     return size
 
 
-def pack(digits: npt.NDArray[np.uint16], q: int) -> bytes:
+def pack(digits: Digits, q: int) -> bytes:
     """Pack flat ``digits`` < q."""
     radix, low_bits = split_ratio(q)
-    low = kernels.pack_bits(digits & np.uint16((1 << low_bits) - 1), low_bits) if low_bits else b""
     if radix == 1:
-        return low
+        return kernels.pack_bits(digits, low_bits)
+    low = kernels.pack_bits(digits & digits.dtype.type((1 << low_bits) - 1), low_bits) if low_bits else b""
     per_word, width = WORDS[radix]
-    return low + kernels.pack_bits(kernels.join_digits(digits >> np.uint16(low_bits), radix, per_word), width)
+    high = (digits >> digits.dtype.type(low_bits)).astype(np.uint8, copy=False)
+    return low + kernels.pack_bits(kernels.join_digits(high, radix, per_word), width)
 
 
-def unpack(data: bytes | memoryview, q: int, count: int) -> npt.NDArray[np.uint16]:
+def unpack(data: bytes | memoryview, q: int, count: int) -> Digits:
     """Inverse of :func:`pack`; ``data`` is ``packed_size(count, q)`` bytes. CorruptError on a word out of range."""
     radix, low_bits = split_ratio(q)
+    if radix == 1:
+        return kernels.unpack_bits(data, low_bits, count)
+    per_word, width = WORDS[radix]
     low_size = -(-count * low_bits // 8)
-    digits = np.zeros(count, np.uint16)
+    words = kernels.unpack_bits(data[low_size:], width, -(-count // per_word))
+    if words.size and int(words.max()) >= radix**per_word:
+        raise CorruptError("a packed word is out of range")
+    digits: Digits = kernels.split_digits(words, radix, per_word, count).astype(kernels.digit_type(q), copy=False)
     if low_bits:
+        digits *= digits.dtype.type(1 << low_bits)  # NumPy does not shift bytes by vectors.
         digits |= kernels.unpack_bits(data[:low_size], low_bits, count)
-    if radix > 1:
-        per_word, width = WORDS[radix]
-        words = kernels.unpack_bits(data[low_size:], width, -(-count // per_word))
-        if words.size and int(words.max()) >= radix**per_word:
-            raise CorruptError("a packed word is out of range")
-        digits |= kernels.split_digits(words, radix, per_word, count) << np.uint16(low_bits)
     return digits

@@ -17,7 +17,7 @@ from latq.kernels.codebook import Codebook
 from latq.kernels.packed_model import packed
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
 from latq.kernels.products import Integers
-from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
+from latq.kernels.reference import F32, F64, I32, U8, Bits, RansTables, digit_type
 from latq.kernels.search import NestedCode
 from latq.kernels.vectors import Floats
 
@@ -54,15 +54,15 @@ def fwht(x: F32) -> F32:
     return y
 
 
-def rotate(x: F32, seed: int) -> F32:
-    y = _aligned(x.shape, np.float32)
+def rotate(x: F32, seed: int, out: F32 | None = None) -> F32:
+    y = _aligned(x.shape, np.float32) if out is None else out
     n = x.shape[-1]
     _core.rotate(_rows(x), y.reshape(-1, n), _sign_bits(seed, n))
     return y
 
 
-def unrotate(y: F32, seed: int) -> F32:
-    x = _aligned(y.shape, np.float32)
+def unrotate(y: F32, seed: int, out: F32 | None = None) -> F32:
+    x = _aligned(y.shape, np.float32) if out is None else out
     n = y.shape[-1]
     _core.unrotate(_rows(y), x.reshape(-1, n), _sign_bits(seed, n))
     return x
@@ -139,14 +139,15 @@ def _int32(x: npt.NDArray[np.signedinteger]) -> I32:
 
 _PRECISIONS = (12, 14)
 _MAX_Q = 4096
-_RADICES = (3, 5, 7)
+_WORDS = ((3, 5), (5, 3), (7, 11))
 
 
-def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scales: I32) -> F32:
-    if q > _MAX_Q or int(np.abs(offset).max()) > q:
-        return reference.scaled_codewords(digits, q, offset, scales)
+def scaled_codewords(digits: Bits, q: int, offset: I32, scales: I32, index: U8) -> F32:
+    if q > _MAX_Q or len(scales) > _core.MAX_SCALES or int(np.abs(offset).max()) > q:
+        return reference.scaled_codewords(digits, q, offset, scales, index)
     out = np.empty((digits.shape[1], BLOCK), np.float32)
-    _core.codewords(np.ascontiguousarray(digits.T, np.uint16), _int32(scales), q, _int32(offset), out)
+    rows = np.ascontiguousarray(digits.T, digit_type(q))
+    _core.codewords(rows, np.ascontiguousarray(index), _int32(scales), q, _int32(offset), out)
     return out.T
 
 
@@ -178,11 +179,12 @@ def _scales(kernel: Callable[..., None], x: F32, code: NestedCode, charges: F32)
     return index
 
 
-def quantize(x: F32, index: U8, code: NestedCode) -> tuple[U16, F32, F32]:
+def quantize(x: F32, index: U8, code: NestedCode) -> tuple[Bits, F32, F32]:
     if not _fits(code):
         return search.quantize(x, index, code)
     count = x.shape[1]
-    digits, integers = np.empty((count, BLOCK), np.uint16), np.empty((count, BLOCK), np.float32)
+    digits: Bits = np.empty((count, BLOCK), digit_type(code.q))
+    integers = np.empty((count, BLOCK), np.float32)
     errors = np.empty(count, np.float32)
     _core.quantize(_blocks(x), np.ascontiguousarray(index), _nested(code), digits, integers, errors)
     return digits.T, integers.T, errors
@@ -223,18 +225,18 @@ def unpack_bits(data: bytes | memoryview, width: int, count: int) -> Bits:
     return values
 
 
-def join_digits(digits: npt.NDArray[np.unsignedinteger], radix: int, per_word: int) -> U32:
-    if radix not in _RADICES:
+def join_digits(digits: U8, radix: int, per_word: int) -> U32:
+    if (radix, per_word) not in _WORDS:
         return reference.join_digits(digits, radix, per_word)
     words = np.empty(-(-digits.size // per_word), np.uint32)
-    _core.join_digits(np.ascontiguousarray(digits, np.uint16), radix, per_word, words)
+    _core.join_digits(np.ascontiguousarray(digits), radix, per_word, words)
     return words
 
 
-def split_digits(words: npt.NDArray[np.unsignedinteger], radix: int, per_word: int, count: int) -> U16:
-    if radix not in _RADICES:
+def split_digits(words: U32, radix: int, per_word: int, count: int) -> U8:
+    if (radix, per_word) not in _WORDS:
         return reference.split_digits(words, radix, per_word, count)
-    digits = np.empty(count, np.uint16)
+    digits = np.empty(count, np.uint8)
     _core.split_digits(np.ascontiguousarray(words, np.uint32), radix, per_word, digits)
     return digits
 
@@ -246,7 +248,7 @@ def _container(width: int) -> str:
 def count_symbols(symbols: U8, alphabet: int) -> I64:
     counts = np.zeros(256, np.int64)
     _core.count_symbols(np.ascontiguousarray(symbols), counts)
-    return counts[: max(alphabet, int(symbols.max(initial=0)) + 1)]
+    return counts[:alphabet]
 
 
 def rans_encode_symbols(symbols: U8, frequencies: U32, lanes: int) -> bytes:
@@ -312,10 +314,11 @@ def row_squares(x: Floats, exponent: int, means: F32) -> F64:
     return sums
 
 
-def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
+def divided(x: Floats, exponent: int, means: F32, inverses: F64, out: F32 | None = None) -> F32:
     if abs(exponent) > _MAX_EXPONENT:
-        return vectors.divided(x, exponent, means, inverses)
-    out = _aligned(x.shape, np.float32)
+        return vectors.divided(x, exponent, means, inverses, out)
+    if out is None:
+        out = _aligned(x.shape, np.float32)
     _core.divided(widened(x), 2.0**-exponent, means, inverses, out)
     return out
 
@@ -326,11 +329,14 @@ def row_moments(u: F32, v: F32 | I32) -> F64:
     return sums
 
 
-def restored(x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def restored(
+    x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any], out: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
     narrow = _is_narrow(dtype)
     if abs(exponent) > _MAX_EXPONENT or not (narrow or dtype in (np.float32, np.float64)):
-        return vectors.restored(x, scales, means, exponent, dtype)
-    out = _aligned(x.shape, dtype)
+        return vectors.restored(x, scales, means, exponent, dtype, out)
+    if out is None:
+        out = _aligned(x.shape, dtype)
     args = np.ascontiguousarray(x), scales, means, 2.0**exponent
     if not narrow:
         _core.restored(*args, out)

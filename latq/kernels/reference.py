@@ -7,7 +7,7 @@ Lattice points are held in *doubled* coordinates, so that every point of E8 is a
 Sources: E8 oracle and nested-lattice (Voronoi) code: Conway & Sloane 1982 and 1983; NestQuant, Savkin et al. 2025.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
-U16 = npt.NDArray[np.uint16]
 U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.unsignedinteger]
 Blocks = TypeVar("Blocks", F32, I32)
@@ -23,6 +22,17 @@ Blocks = TypeVar("Blocks", F32, I32)
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 SQRT_HALF = np.float32(0.70710678118654752)
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+def placed(x: npt.NDArray[Any], out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """``x``, or ``out`` filled with it."""
+    if out is None:
+        return x
+    out[...] = x
+    return out
+
 
 # --- sums ---------------------------------------------------------------------------------------------------------
 
@@ -78,8 +88,13 @@ def _normalizer(length: int) -> np.float32:
     return np.float32(np.float32(1) / np.sqrt(np.float32(length)))
 
 
-def rotate(x: F32, seed: int) -> F32:
-    """Randomized Hadamard rotation of the rows of ``x`` (vectors, n), any n >= 1. Returns a new array."""
+def rotate(x: F32, seed: int, out: F32 | None = None) -> F32:
+    """Randomized Hadamard rotation of the rows of ``x`` (vectors, n), any n >= 1. Returns ``out``, which may be ``x``,
+    or a new array."""
+    return placed(_rotated(x, seed), out)
+
+
+def _rotated(x: F32, seed: int) -> F32:
     n = x.shape[-1]
     window = 1 << (n.bit_length() - 1)
     scale = _normalizer(window)
@@ -94,8 +109,12 @@ def rotate(x: F32, seed: int) -> F32:
     return y
 
 
-def unrotate(y: F32, seed: int) -> F32:
-    """Inverse of :func:`rotate`: the same steps backwards. Returns a new array."""
+def unrotate(y: F32, seed: int, out: F32 | None = None) -> F32:
+    """Inverse of :func:`rotate`: the same steps backwards. Returns ``out``, which may be ``y``, or a new array."""
+    return placed(_unrotated(y, seed), out)
+
+
+def _unrotated(y: F32, seed: int) -> F32:
     n = y.shape[-1]
     window = 1 << (n.bit_length() - 1)
     scale = _normalizer(window)
@@ -187,7 +206,12 @@ def _flip(x: I32, side: F32 | I32, where: npt.NDArray[np.intp], needed: npt.NDAr
     x[rows, columns] += side[rows, columns].astype(np.int32) * np.int32(by)
 
 
-def to_digits(point: I32, q: int) -> U16:
+def digit_type(q: int) -> np.dtype[np.unsignedinteger]:
+    """The smallest dtype that holds digits in [0, q)."""
+    return np.dtype(np.uint8 if q <= 1 << 8 else np.uint16)
+
+
+def to_digits(point: I32, q: int) -> Bits:
     """Digits c in [0, q)^8 of E8 points (8, N) given in doubled coordinates: G^-1 p mod q."""
     c = np.empty_like(point)
     last = point[7]
@@ -196,7 +220,8 @@ def to_digits(point: I32, q: int) -> U16:
     for i in range(5, 0, -1):
         c[i] = ((point[i] - last) >> 1) + c[i + 1]
     c[0] = (((point[0] - last) >> 1) + c[1]) >> 1
-    return (c % np.int32(q)).astype(np.uint16)
+    digits: Bits = (c % np.int32(q)).astype(digit_type(q))
+    return digits
 
 
 def from_digits(digits: npt.NDArray[np.integer]) -> I32:
@@ -216,12 +241,12 @@ def codeword(digits: npt.NDArray[np.integer], q: int, offset: I32) -> I32:
     return representative(from_digits(digits) + offset[:, None], q)
 
 
-def scaled_codewords(digits: npt.NDArray[np.integer], q: int, offset: I32, scales: I32) -> F32:
-    """Codewords (8, N) times the scale of each (N,)."""
+def scaled_codewords(digits: Bits, q: int, offset: I32, scales: I32, index: U8) -> F32:
+    """Codewords (8, N) of digits (8, N) times that of the ``scales`` (K,) which each ``index`` (N,) names."""
     out = np.empty(digits.shape, np.float32)
     for begin in range(0, digits.shape[1], 1 << 13):  # In slices that stay in the cache.
         part = slice(begin, begin + (1 << 13))
-        out[:, part] = codeword(digits[:, part], q, offset) * scales[part]
+        out[:, part] = codeword(digits[:, part], q, offset) * scales[index[part]]
     return out
 
 
@@ -246,7 +271,7 @@ def unpack_bits(data: bytes | memoryview, width: int, count: int) -> Bits:
     return values
 
 
-def join_digits(digits: npt.NDArray[np.unsignedinteger], radix: int, per_word: int) -> npt.NDArray[np.uint32]:
+def join_digits(digits: U8, radix: int, per_word: int) -> npt.NDArray[np.uint32]:
     """Words of ``per_word`` digits, the first digit least significant; the last word is filled with zeros."""
     padded = np.zeros(-(-digits.size // per_word) * per_word, np.uint32)
     padded[: digits.size] = digits
@@ -257,10 +282,10 @@ def join_digits(digits: npt.NDArray[np.unsignedinteger], radix: int, per_word: i
     return words
 
 
-def split_digits(words: npt.NDArray[np.unsignedinteger], radix: int, per_word: int, count: int) -> U16:
+def split_digits(words: npt.NDArray[np.uint32], radix: int, per_word: int, count: int) -> U8:
     """Inverse of :func:`join_digits`."""
-    rest = words.astype(np.uint32)
-    columns = np.empty((words.size, per_word), np.uint16)
+    rest = words
+    columns = np.empty((words.size, per_word), np.uint8)
     for i in range(per_word):
         columns[:, i] = rest % np.uint32(radix)
         rest = rest // np.uint32(radix)
@@ -342,7 +367,7 @@ class RansReader:
 
 
 def count_symbols(symbols: U8, alphabet: int) -> npt.NDArray[np.int64]:
-    """How often each symbol of the alphabet occurs."""
+    """How often each of the ``symbols`` < ``alphabet`` occurs."""
     return np.bincount(symbols, minlength=alphabet).astype(np.int64)
 
 

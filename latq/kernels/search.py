@@ -11,23 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels.codebook import Codebook, all_errors, codebook, nearest_word
-from latq.kernels.reference import F32, I32, U8, U16, add8, codeword, coset_points, to_digits
+from latq.kernels.reference import F32, I32, U8, Bits, add8, codeword, coset_points, digit_type, to_digits
 
 # Blocks are worked on in slices that stay in the cache.
 SLICE = 1 << 13
 # Rows of charges in a choice of scales.
-PRICES = 3
+PRICES = 2
 # Nesting ratios up to this have so few codewords that all are compared.
 FEW = 3
 # Of the search for a codeword: rounds, and how far each goes in at least (along the normal of a face, over its length).
 ROUNDS = 8
 PUSH = np.float32(1 / 8)
 # Scales tried beside the smallest one that holds a block: the next on either side, and all within these factors.
-NARROWER, WIDER = 0.8, 1.6
+NARROWER, WIDER = 0.8, 1.32
 # Squared error, over that of the step, of blocks in the codebook, and how deep they lie in it: on average, and where it
 # can be hoped for.
 USUAL, DEPTH = np.float32(8 * 929 / 12960), np.float32(0.55)
-HOPED, HOPED_DEPTH = np.float32(0.3), np.float32(0.2)
+HOPED, HOPED_DEPTH = np.float32(0.4), np.float32(0.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +153,10 @@ def _choose(x: F32, code: NestedCode, charges: F32) -> U8:
     return index
 
 
-def quantize(x: F32, index: U8, code: NestedCode) -> tuple[U16, F32, F32]:
+def quantize(x: F32, index: U8, code: NestedCode) -> tuple[Bits, F32, F32]:
     """Digits (8, N) for blocks (8, N) at the scale of each (N,), decoded integers (8, N) and squared errors (N,)."""
-    digits, integers = np.empty(x.shape, np.uint16), np.empty(x.shape, np.float32)
+    digits: Bits = np.empty(x.shape, digit_type(code.q))
+    integers = np.empty(x.shape, np.float32)
     errors = np.empty(x.shape[1], np.float32)
     for begin in range(0, x.shape[1], SLICE):
         part = slice(begin, begin + SLICE)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels.reference import F32, F64, I32, tree_sum
+from latq.kernels.reference import F32, F64, I32, placed, tree_sum
 
 Floats = npt.NDArray[np.floating] | npt.NDArray[np.generic]
 
@@ -36,10 +36,10 @@ def row_squares(x: Floats, exponent: int, means: F32) -> F64:
     return tree_sum(centred * centred)
 
 
-def divided(x: Floats, exponent: int, means: F32, inverses: F64) -> F32:
-    """Rows less their means, times ``inverses``, rounded."""
+def divided(x: Floats, exponent: int, means: F32, inverses: F64, out: F32 | None = None) -> F32:
+    """Rows less their means, times ``inverses``, rounded: in ``out`` or a new array."""
     centred = np.ldexp(x.astype(np.float64), -exponent) - means[:, None]
-    return (centred * inverses[:, None]).astype(np.float32)
+    return placed((centred * inverses[:, None]).astype(np.float32), out)
 
 
 def row_moments(u: F32, v: F32 | I32) -> F64:
@@ -48,10 +48,13 @@ def row_moments(u: F32, v: F32 | I32) -> F64:
     return np.stack([tree_sum(a * a), tree_sum(a[:, : b.shape[1]] * b), tree_sum(b * b)], axis=1)
 
 
-def restored(x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Rows times their scale, plus their mean, times 2^exponent, as :func:`finite` numbers of ``dtype``."""
+def restored(
+    x: F32, scales: F64, means: F64, exponent: int, dtype: np.dtype[Any], out: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
+    """Rows times their scale, plus their mean, times 2^exponent, as :func:`finite` numbers of ``dtype``: in ``out``,
+    which may be ``x``, or a new array."""
     with np.errstate(over="ignore"):  # Infinity is limited.
-        return finite(np.ldexp(x.astype(np.float64) * scales[:, None] + means[:, None], exponent), dtype)
+        return placed(finite(np.ldexp(x.astype(np.float64) * scales[:, None] + means[:, None], exponent), dtype), out)
 
 
 def finite(x: F64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

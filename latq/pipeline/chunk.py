@@ -8,6 +8,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
 
 from dataclasses import dataclass
 from functools import cached_property
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,8 @@ class RotatedChunk:
 
     ``integers`` (vectors, kept) are those of the coordinates that are coded; the others are 0. Scales, means and
     alignments are given for every vector, whatever the file has them for: ``classes`` of vectors, or each if None.
-    ``steps`` are sums of squares of the quantizer's steps over the coordinates of each vector, up to a factor; None
-    where there is one step.
+    ``block_steps`` is the step of each block of the stream, by an index into a table, up to a factor; None where there
+    is one step.
     """
 
     integers: F32
@@ -66,7 +67,7 @@ class RotatedChunk:
     alignment: F64 | None
     exponent: int
     classes: U8 | None
-    steps: F64 | None
+    block_steps: tuple[U8, F64] | None
 
     @cached_property
     def narrow(self) -> kernels.Integers | None:
@@ -75,6 +76,20 @@ class RotatedChunk:
         if peak < 1 << 7:
             return self.integers.astype(np.int8)
         return self.integers.astype(np.int16) if peak < 1 << 15 else None
+
+    @cached_property
+    def square_steps(self) -> F64 | None:
+        """(V,) sums of the squares of the steps over the coded coordinates; None where there is one step."""
+        if self.block_steps is None:
+            return None
+        index, steps = self.block_steps
+        squares = (steps**2)[index]
+        vectors, kept = self.integers.shape
+        # Blocks may straddle vectors: of each the sum over what lies before its end, less that before its begin.
+        whole, part = np.divmod(np.arange(vectors + 1) * kept, BLOCK)
+        before = np.concatenate([[0.0], np.cumsum(squares) * BLOCK])[whole] + part * np.append(squares, 0.0)[whole]
+        summed: F64 = np.diff(before)
+        return summed
 
     @property
     def padded(self) -> F32:
@@ -97,10 +112,21 @@ class Goal:
     effort: Effort = "default"
 
 
-def prepare(x: npt.NDArray[np.generic], codec: MatrixCodec, classes: SizeClasses | None) -> tuple[Normalized, F32]:
-    """Vectors ``x``, divided and rotated, and what was taken out of them."""
-    parts = normalize(x, codec.centre, classes)
-    return parts, rotate(parts.unit, codec.rotation, codec.seed)
+class Scratch(local):
+    """Memory that each thread uses for one chunk after the other: that of a new array the system must clear first."""
+
+    unit: F32 | None = None
+
+
+def prepare(
+    x: npt.NDArray[np.generic], codec: MatrixCodec, classes: SizeClasses | None, scratch: Scratch | None = None
+) -> tuple[Normalized, F32]:
+    """Vectors ``x``, divided and rotated, and what was taken out of them; valid until ``scratch`` is used again."""
+    unit = scratch.unit if scratch and scratch.unit is not None and scratch.unit.shape == x.shape else None
+    parts = normalize(x, codec.centre, classes, unit)
+    if scratch:
+        scratch.unit = parts.unit
+    return parts, rotate(parts.unit, codec.rotation, codec.seed, out=parts.unit)
 
 
 def stream_of(rotated: F32, codec: MatrixCodec) -> F32:
@@ -109,10 +135,10 @@ def stream_of(rotated: F32, codec: MatrixCodec) -> F32:
 
 
 def encode_chunk(
-    x: npt.NDArray[np.generic], codec: QuantizedCodec, classes: SizeClasses | None, goal: Goal
+    x: npt.NDArray[np.generic], codec: QuantizedCodec, classes: SizeClasses | None, goal: Goal, scratch: Scratch
 ) -> tuple[bytes, Energies]:
     """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them."""
-    parts, rotated = prepare(x, codec, classes)
+    parts, rotated = prepare(x, codec, classes, scratch)
     stream, kept = stream_of(rotated, codec), codec.kept_of(x.shape[1])
     named = rans.encode(parts.classes, codec.classes) if codec.classes > 1 else b""
     integers: F32 | npt.NDArray[np.int32]
@@ -189,14 +215,14 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
     named, first, second = body[:named_size], body[named_size:][:first_size], body[named_size + first_size :]
     classes = rans.decode(named, codec.classes, vectors) if codec.classes > 1 else np.zeros(vectors, np.uint8)
     kept = codec.kept_of(length)
-    steps = None
+    block_steps = None
     if isinstance(codec, ScalarCodec):
         integers = scalar.decode_fixed(first, second, codec.table, vectors * kept)
     elif isinstance(codec, ScalarEntropyCodec):
         integers = scalar.decode_entropy(first, second, codec.table, vectors * kept)
     elif isinstance(codec, E8Codec):
-        integers, scales_of_blocks = e8.decode(first, second, codec.parameters, vectors * kept)
-        steps = _summed_squares(scales_of_blocks, vectors, kept)
+        integers, index = e8.decode(first, second, codec.parameters, vectors * kept)
+        block_steps = index, np.array(codec.scales, np.float64)
     else:
         block_classes = lowest_classes(classes, kept)
         integers = e8_entropy.decode(first, second, codec.density, block_classes, vectors * kept)
@@ -204,25 +230,17 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
         scales, alignment = scales[classes], None if alignment is None else alignment[classes]
     return RotatedChunk(
         integers.reshape(vectors, kept), length, scales, means, alignment, exponent,
-        classes if codec.classes else None, steps,
+        classes if codec.classes else None, block_steps,
     )  # fmt: skip
 
 
-def _summed_squares(of_blocks: npt.NDArray[np.int32], vectors: int, kept: int) -> F64:
-    """Squares of numbers given for blocks of the stream, summed over the coordinates of each vector."""
-    squares = of_blocks.astype(np.float64) ** 2
-    ends = np.arange(vectors + 1) * kept
-    whole, part = np.divmod(ends, BLOCK)
-    before = np.concatenate([[0.0], np.cumsum(squares) * BLOCK, [0.0]])[whole] + part * np.append(squares, 0.0)[whole]
-    summed: F64 = np.diff(before)
-    return summed
-
-
-def reconstruct(chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def reconstruct(
+    chunk: RotatedChunk, codec: MatrixCodec, dtype: np.dtype[Any], out: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
     """Decoded vectors (vectors, length): 2^exponent * (scale * unrotated + mean), rounded to ``dtype``: by way of
-    float32 unless that is float64, ties to even, clamped to finite numbers."""
-    turned = unrotate(chunk.padded, codec.rotation, codec.seed)
-    return kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent, dtype)
+    float32 unless that is float64, ties to even, clamped to finite numbers. In ``out``, of C order, if given."""
+    turned = unrotate(chunk.padded, codec.rotation, codec.seed, out if dtype == np.float32 else None)
+    return kernels.restored(turned, chunk.scales, chunk.means, chunk.exponent, dtype, out)
 
 
 def _little(dtype: str) -> np.dtype[np.floating]:

@@ -151,12 +151,12 @@ class Tensor:
         except CorruptError as error:
             raise CorruptError(f"{self._place(chunk, record)}: {error}") from None
 
-    def matrix_chunk(self, chunk: int, dtype: np.dtype[Any]) -> tuple[Tile, Array]:
-        """One chunk of a quantized tensor: its place, and its vectors as rows."""
+    def matrix_chunk(self, chunk: int, dtype: np.dtype[Any], out: Array | None = None) -> tuple[Tile, Array]:
+        """One chunk of a quantized tensor: its place, and its vectors as rows, in ``out`` if given."""
         from latq.pipeline.chunk import reconstruct
 
         assert isinstance(self.codec, MatrixCodec)
-        return self.tiling.tile(chunk), reconstruct(self.rotated(chunk), self.codec, dtype)
+        return self.tiling.tile(chunk), reconstruct(self.rotated(chunk), self.codec, dtype, out)
 
     def _box(self, bounds: Sequence[tuple[int, int]]) -> Array:
         """The array over a box of the original shape."""

@@ -12,7 +12,7 @@ import zstandard
 
 from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical
 from latq.errors import InputError
-from latq.pipeline.chunk import Energies, encode_chunk
+from latq.pipeline.chunk import Energies, Scratch, encode_chunk
 from latq.pipeline.decide import EncodeOptions, Lossless, decide
 from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, Tile, significant, unfit
 from latq.pipeline.panels import Array, Panels
@@ -137,8 +137,10 @@ def _code(tensor: SourceTensor, source: Source, where: str, options: EncodeOptio
 
 
 def _matrix_chunks(panels: Panels, plan: Plan) -> Iterator[_CodedChunk]:
+    scratch = Scratch()
+
     def work(chunk: int, tile: Tile, x: Array) -> _CodedChunk:
-        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk])
+        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], scratch)
         return _CodedChunk(payload, tile.vectors, tile.entries, energies)
 
     return panels.map(work)

@@ -206,7 +206,7 @@ def _fixed_options(layout: Layout) -> Iterator[_FixedOption]:
             bits = log2(q)
             if rate >= bits:
                 yield _FixedOption(exp2(-2 * (bits + table.gain(rate - bits))), q, table, KEPT_ALL)
-            if layout.rotation == "hadamard":
+            if layout.rotation == "hadamard" and bits < max(rate, R_STAR) + 1:  # Finer ones for fewer do worse.
                 for index_bits, gain in table.gains:
                     share = rate / (bits + index_bits)
                     if share < 1:

@@ -67,11 +67,15 @@ def _jobs(tensor: Tensor, target: WritableArray) -> Iterator[_Job]:
 
 def _straight(tensor: Tensor, target: WritableArray, chunk: int) -> _Done:
     """Into memory from any thread; into a file, where vectors lie together, in order."""
-    tile, block = tensor.matrix_chunk(chunk, np.dtype(target.dtype))
-    write = partial(_write, tensor, target, tile, block)
+    dtype = np.dtype(target.dtype)
     if not isinstance(target, np.ndarray):
-        return _Done(tile.entries, write)
-    write()
+        tile, block = tensor.matrix_chunk(chunk, dtype)
+        return _Done(tile.entries, partial(_write, tensor, target, tile, block))
+    place = tensor.tiling.tile(chunk)
+    rows = MatrixView(target, tensor.shape, tensor.axis).rows(place.v0, place.v1, place.e0, place.e1)
+    tile, block = tensor.matrix_chunk(chunk, dtype, rows)
+    if rows is None:
+        _write(tensor, target, tile, block)
     return _Done(tile.entries)
 
 

@@ -66,9 +66,9 @@ def _radii(noises: F64, classes: U8 | None) -> F64:
 def _shared_out(chunk: RotatedChunk, classes: U8, squares: F64, energy: F64, noise: F64) -> tuple[F64, F64]:
     """Energies and noises of vectors, from ``squares``, their sum, where only the means over their class are known."""
     noises = noise
-    if chunk.steps is not None:
-        steps = _mean(chunk.steps, classes)
-        noises = noise * np.divide(chunk.steps, steps, out=np.ones_like(steps), where=steps > 0)
+    if chunk.square_steps is not None:
+        steps = _mean(chunk.square_steps, classes)
+        noises = noise * np.divide(chunk.square_steps, steps, out=np.ones_like(steps), where=steps > 0)
     # Part of the differences of the squares is chance, which would make small vectors too small (James & Stein 1961):
     # the more so the more of a square is noise.
     coded = chunk.integers.shape[1]

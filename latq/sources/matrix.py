@@ -75,13 +75,10 @@ class MatrixView:
 
         It may be a view of the array, not to be changed, or of ``scratch``: as many entries or more of that dtype.
         """
-        self._check(v0, v1, e0, e1)
         release_pages()
-        pieces = list(self._pieces(v0, v1, e0, e1))
-        if len(pieces) == 1 and isinstance(self.array, np.ndarray):
-            whole = np.moveaxis(self.array[pieces[0][1]].reshape(self._spread(pieces[0][2])), self._axis, -1)
-            if whole.flags.c_contiguous and whole.dtype.isnative:
-                return whole.reshape(v1 - v0, e1 - e0)
+        if (whole := self.rows(v0, v1, e0, e1)) is not None:
+            return whole
+        pieces = self._pieces(v0, v1, e0, e1)
         if scratch is None:
             scratch = np.empty((v1 - v0) * (e1 - e0), self.array.dtype.newbyteorder("="))
         out = scratch[: (v1 - v0) * (e1 - e0)].reshape(v1 - v0, e1 - e0)
@@ -94,6 +91,18 @@ class MatrixView:
                 block = np.asarray(self.array[index]).reshape(self._spread(shape))
                 out[rows].reshape(shape)[...] = np.moveaxis(block, self._axis, -1)
         return out
+
+    def rows(self, v0: int, v1: int, e0: int, e1: int) -> Array | None:
+        """A view of the entries that ``read`` returns, if they lie in memory as it would return them."""
+        self._check(v0, v1, e0, e1)
+        pieces = list(self._pieces(v0, v1, e0, e1))
+        if len(pieces) != 1 or self._scalar or not isinstance(self.array, np.ndarray):
+            return None
+        _, index, shape = pieces[0]
+        found = np.moveaxis(self.array[index].reshape(self._spread(shape)), self._axis, -1)
+        if not (found.flags.c_contiguous and found.dtype.isnative):
+            return None
+        return found.reshape(v1 - v0, e1 - e0)
 
     def write(self, v0: int, v1: int, e0: int, e1: int, block: Array) -> None:
         """Assign ``block``, laid out as ``read`` returns it."""

@@ -11,11 +11,11 @@ Rotation = Literal["hadamard", "none"]
 F32 = npt.NDArray[np.float32]
 
 
-def rotate(x: F32, rotation: Rotation, seed: int) -> F32:
-    """Rotate the rows of ``x`` (vectors, n)."""
-    return x if rotation == "none" else kernels.rotate(x, seed)
+def rotate(x: F32, rotation: Rotation, seed: int, out: F32 | None = None) -> F32:
+    """Rotate the rows of ``x`` (vectors, n), into ``out`` if given, which may be ``x``: ``x`` itself if not turned."""
+    return x if rotation == "none" else kernels.rotate(x, seed, out)
 
 
-def unrotate(x: F32, rotation: Rotation, seed: int) -> F32:
+def unrotate(x: F32, rotation: Rotation, seed: int, out: F32 | None = None) -> F32:
     """Undo :func:`rotate`."""
-    return x if rotation == "none" else kernels.unrotate(x, seed)
+    return x if rotation == "none" else kernels.unrotate(x, seed, out)

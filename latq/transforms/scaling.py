@@ -52,10 +52,13 @@ class Fit:
     error: float
 
 
-def normalize(x: npt.NDArray[np.generic], centre: bool, classes: SizeClasses | None) -> Normalized:
+def normalize(
+    x: npt.NDArray[np.generic], centre: bool, classes: SizeClasses | None, out: F32 | None = None
+) -> Normalized:
     """Split vectors ``x`` (vectors, n), finite, into exponent, means, divisors and about unit vectors.
 
-    The divisor is the root mean square of the vector without ``classes``, else the norm of its class.
+    These go into ``out`` if it is given. The divisor is the root mean square of the vector without ``classes``, else
+    the norm of its class.
     """
     x = kernels.widened(x)
     exponent = int(np.frexp(kernels.peak(x))[1]) - HEADROOM
@@ -69,7 +72,7 @@ def normalize(x: npt.NDArray[np.generic], centre: bool, classes: SizeClasses | N
         index = classes.of(sizes_of(rms) + EIGHTHS * exponent)
         divisors = classes.divisors(exponent)[index]
     inverse = np.divide(1.0, divisors, out=np.zeros_like(rms), where=rms > 0)
-    return Normalized(kernels.divided(x, exponent, means, inverse), exponent, means, divisors, index)
+    return Normalized(kernels.divided(x, exponent, means, inverse, out), exponent, means, divisors, index)
 
 
 def fit(parts: Normalized, rotated: F32, integers: F32 | I32, classes: int, scale: npt.DTypeLike) -> Fit:

@@ -12,16 +12,6 @@ struct alignas(64) Products {
     F groups[Codebook::SETS], shells[Codebook::SETS];
 };
 
-LATQ_INLINE F larger_of(F a, F b) {
-#if defined(__AVX512F__)
-    return (F)_mm512_max_ps((__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-    return (F)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-    return a > b ? a : b;
-#endif
-}
-
 LATQ_INLINE F entry_product(const Products& s, const int32_t* entry) { return s.lefts[entry[0]] + s.groups[entry[1]]; }
 
 // codebook.products.

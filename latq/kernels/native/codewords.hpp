@@ -1,17 +1,24 @@
 // Fixed coding: bit strings, digits in a radix, and codewords (spec sections 6 and 7).
 #pragma once
 
+#include <utility>
+
+#include "nested.hpp"
 #include "simd.hpp"
 
 namespace latq::LATQ_TARGET {
 
 // --- bit strings: values of ``width`` bits, the least significant first -----------------------------------------
 
-LATQ_INLINE uint64_t octets_at(const uint8_t* data, size_t size, size_t at) {
-    uint64_t bits = 0;
-    std::memcpy(&bits, data + at, size - at < 8 ? size - at : 8);
+LATQ_INLINE uint64_t octets_at(const uint8_t* data, size_t at) {
+    uint64_t bits;
+    std::memcpy(&bits, data + at, 8);
     return bits;
 }
+
+// Words of 64 bits, for eight values of 8 bits or fewer each.
+typedef uint64_t L __attribute__((vector_size(4 * W)));
+constexpr size_t OCTETS = W / 2, STEP = 8 * OCTETS;
 
 // Eight values of ``width`` bits between the bytes of a 64-bit word and its low end, by pairs, fours and eights.
 struct Octet {
@@ -26,13 +33,15 @@ struct Octet {
         }
     }
 
-    LATQ_INLINE uint64_t together(uint64_t bytes) const {
+    template <class V>
+    LATQ_INLINE V together(V bytes) const {
         for (int step = 0; step < 3; ++step)
             bytes = (bytes & low[step]) | (bytes >> up[step] & low[step] << (width << step));
         return bytes;
     }
 
-    LATQ_INLINE uint64_t apart(uint64_t bits) const {
+    template <class V>
+    LATQ_INLINE V apart(V bits) const {
         for (int step = 2; step >= 0; --step)
             bits = (bits & low[step]) | (bits & low[step] << (width << step)) << up[step];
         return bits;
@@ -49,17 +58,21 @@ inline void pack_bits(const T* values, int width, size_t count, uint8_t* data) {
     // Eight values fill ``width`` bytes. What a store writes beyond them the next one overwrites.
     if constexpr (sizeof(T) == 1) {
         const Octet octet(width);
-        for (; i + 8 <= count && end - data >= 8; i += 8, data += width) {
-            std::memcpy(&held, values + i, 8);
-            held = octet.together(held);
-            std::memcpy(data, &held, 8);
+        for (; i + STEP <= count && end - data >= (ptrdiff_t)STEP; i += STEP, data += OCTETS * width) {
+            uint64_t words[OCTETS];
+            store(words, octet.together(load<L>(values + i)));
+            for (size_t k = 0; k < OCTETS; ++k) std::memcpy(data + k * width, words + k, 8);
         }
     }
     for (held = 0; i < count; ++i) {
         held |= ((uint64_t)values[i] & mask) << bits;
-        for (bits += width; bits >= 8; bits -= 8, held >>= 8) *data++ = (uint8_t)held;
+        bits += width;
+        if (bits >= 32) {
+            std::memcpy(data, &held, 4);
+            data += 4, bits -= 32, held >>= 32;
+        }
     }
-    if (bits) *data = (uint8_t)held;
+    for (; bits > 0; bits -= 8, held >>= 8) *data++ = (uint8_t)held;
 }
 
 template <class T>
@@ -68,27 +81,31 @@ inline void unpack_bits(const uint8_t* data, size_t size, int width, size_t coun
     size_t i = 0;
     if constexpr (sizeof(T) == 1) {
         const Octet octet(width);
-        for (const uint8_t* at = data; i + 8 <= count && data + size - at >= 8; i += 8, at += width) {
-            uint64_t bits;
-            std::memcpy(&bits, at, 8);
-            bits = octet.apart(bits);
-            std::memcpy(values + i, &bits, 8);
+        const uint8_t *at = data, *const end = data + size;
+        for (; i + STEP <= count && end - at >= (ptrdiff_t)STEP; i += STEP, at += OCTETS * width) {
+            uint64_t words[OCTETS];
+            for (size_t k = 0; k < OCTETS; ++k) std::memcpy(words + k, at + k * width, 8);
+            store(values + i, octet.apart(load<L>(words)));
         }
     } else if (width <= 25) {  // What 32-bit loads cover.
-        constexpr size_t STEP = W < 8 ? 8 : W;
-        U shift[STEP / W], offset[STEP / W];
-        for (size_t j = 0; j < STEP; ++j) {
+        constexpr size_t TOGETHER = W < 8 ? 8 : W;
+        U shift[TOGETHER / W], offset[TOGETHER / W];
+        for (size_t j = 0; j < TOGETHER; ++j) {
             offset[j / W][j % W] = (uint32_t)(j * width / 8);
             shift[j / W][j % W] = (uint32_t)(j * width % 8);
         }
-        for (; i + STEP <= count && i * width / 8 + STEP * width / 8 + 4 <= size; i += STEP)
-            for (size_t v = 0; v < STEP / W; ++v) {
+        for (; i + TOGETHER <= count && i * width / 8 + TOGETHER * width / 8 + 4 <= size; i += TOGETHER)
+            for (size_t v = 0; v < TOGETHER / W; ++v) {
                 const U found = (gather_octets(data + i * width / 8, offset[v]) >> shift[v]) & mask;
                 for (size_t j = 0; j < W; ++j) values[i + v * W + j] = (T)found[j];
             }
     }
-    for (; i < count; ++i)
-        values[i] = (T)(octets_at(data, size, i * width / 8) >> (i * width % 8) & mask);
+    for (; i < count && i * width / 8 + 8 <= size; ++i)
+        values[i] = (T)(octets_at(data, i * width / 8) >> (i * width % 8) & mask);
+    uint8_t last[16] = {};
+    const size_t begin = i * width / 8;
+    if (i < count) std::memcpy(last, data + begin, size - begin);
+    for (; i < count; ++i) values[i] = (T)(octets_at(last, i * width / 8 - begin) >> (i * width % 8) & mask);
 }
 
 // --- digits in a radix: words of some digits, the first least significant ---------------------------------------
@@ -97,100 +114,111 @@ inline void unpack_bits(const uint8_t* data, size_t size, int width, size_t coun
 template <uint32_t RADIX>
 struct Quads {
     static constexpr uint32_t COUNT = RADIX * RADIX * RADIX * RADIX;
-    uint16_t digits[COUNT][4];
+    uint8_t digits[COUNT][4];
     constexpr Quads() : digits{} {
         for (uint32_t word = 0; word < COUNT; ++word)
-            for (uint32_t i = 0, rest = word; i < 4; ++i, rest /= RADIX) digits[word][i] = (uint16_t)(rest % RADIX);
+            for (uint32_t i = 0, rest = word; i < 4; ++i, rest /= RADIX) digits[word][i] = (uint8_t)(rest % RADIX);
     }
 };
 template <uint32_t RADIX>
 inline constexpr Quads<RADIX> QUADS{};
 
-template <uint32_t RADIX>
-inline void split_words(const uint32_t* words, size_t per_word, size_t count, uint16_t* digits) {
+template <uint32_t RADIX, size_t PER_WORD>
+inline void split_digits(const uint32_t* words, size_t count, uint8_t* digits) {
     constexpr uint32_t COUNT = Quads<RADIX>::COUNT;
     size_t begin = 0;
     // Four at a time: what is too much of the last ones is overwritten.
-    for (; begin + per_word + 4 <= count; begin += per_word) {
+    for (; begin + PER_WORD + 4 <= count; begin += PER_WORD) {
         uint32_t rest = *words++;
-        for (size_t i = 0; i < per_word; i += 4, rest /= COUNT)
-            std::memcpy(digits + begin + i, QUADS<RADIX>.digits[rest % COUNT], 8);
+        for (size_t i = 0; i < PER_WORD; i += 4, rest /= COUNT)
+            std::memcpy(digits + begin + i, QUADS<RADIX>.digits[rest % COUNT], 4);
     }
-    for (; begin < count; begin += per_word) {
-        const size_t n = count - begin < per_word ? count - begin : per_word;
+    for (; begin < count; begin += PER_WORD) {
+        const size_t n = count - begin < PER_WORD ? count - begin : PER_WORD;
         uint32_t rest = *words++;
-        for (size_t i = 0; i < n; ++i, rest /= RADIX)
-            digits[begin + i] = (uint16_t)(rest % RADIX);
+        for (size_t i = 0; i < n; ++i, rest /= RADIX) digits[begin + i] = (uint8_t)(rest % RADIX);
     }
 }
 
-inline void split_digits(const uint32_t* words, uint32_t radix, size_t per_word, size_t count,
-                         uint16_t* digits) {
-    if (radix == 3) split_words<3>(words, per_word, count, digits);
-    else if (radix == 5) split_words<5>(words, per_word, count, digits);
-    else split_words<7>(words, per_word, count, digits);
-}
-
-inline void join_digits(const uint16_t* digits, uint32_t radix, size_t per_word, size_t count,
-                        uint32_t* words) {
-    for (size_t begin = 0; begin < count; begin += per_word) {
+template <uint32_t RADIX, size_t PER_WORD>
+inline void join_digits(const uint8_t* digits, size_t count, uint32_t* words) {
+    const auto join = [&](size_t n) {
         uint32_t word = 0;
-        for (size_t i = count - begin < per_word ? count - begin : per_word; i-- > 0;)
-            word = word * radix + digits[begin + i];
-        *words++ = word;
-    }
+        for (size_t i = n; i-- > 0;) word = word * RADIX + digits[i];
+        return word;
+    };
+    for (; count >= PER_WORD; count -= PER_WORD, digits += PER_WORD) *words++ = join(PER_WORD);
+    if (count) *words = join(count);
 }
 
 // --- codewords ----------------------------------------------------------------------------------------------------
 
-// Reduction of a point of the offset lattice modulo q E8 (reference.representative), in place; |p| < 16 q. Where
-// ``swapped``, as that of a point that is off by q times a half-integer point: ties go to the other coset.
-LATQ_INLINE void reduce(I p[8], int32_t q, I swapped = I{}) {
-    const float inverse = 1.0f / (float)(2 * q);
-    I a[8], side[8], half[8], whole_sum{}, half_sum{}, total{};
-    for (int i = 0; i < 8; ++i) {
-        // floor((p + q) / 2q): moved up to be positive, and by a half off the integers, where float32 is sure.
-        const I moved = p[i] + q + 16 * 2 * q;
-        const I r = truncated((floating(moved) + 0.5f) * inverse) - 16;
-        p[i] -= r * (2 * q);
-        side[i] = (p[i] < 0) | 1;
-        a[i] = p[i] < 0 ? -p[i] : p[i];
-        whole_sum += r, half_sum += r * 2 + side[i], total += a[i];
-    }
-    const I whole_odd = (whole_sum & 1) == 1, half_odd = (half_sum & 3) == 2;
-    I high = a[0], low = a[0];
-    for (int i = 1; i < 8; ++i) high = a[i] > high ? a[i] : high, low = a[i] < low ? a[i] : low;
-    const I balance = total - 4 * q + ((2 * (q - high)) & whole_odd) - ((2 * low) & half_odd);
-    I to_move = whole_odd, to_move_back = half_odd;
-    const I first = balance - swapped <= 0;
-    for (int i = 0; i < 8; ++i) {
-        const I here = to_move & (I)(a[i] == high), there = to_move_back & (I)(a[i] == low);
-        to_move &= ~here, to_move_back &= ~there;
-        half[i] = p[i] - side[i] * q + ((side[i] * (2 * q)) & there);
-        p[i] = p[i] - ((side[i] * (2 * q)) & here);
-        p[i] = first ? p[i] : half[i];
+// Even or odd entries of two vectors, and the inverse: entries by turns.
+template <size_t ODD, size_t... K>
+LATQ_INLINE U every_other(U a, U b, std::index_sequence<K...>) {
+    return __builtin_shufflevector(a, b, (2 * K + ODD)...);
+}
+template <size_t UPPER, size_t... K>
+LATQ_INLINE U by_turns(U a, U b, std::index_sequence<K...>) {
+    return __builtin_shufflevector(a, b, (K / 2 + UPPER * W / 2 + K % 2 * W)...);
+}
+
+// W blocks of 8 digits.
+template <class T>
+LATQ_INLINE void load_digits(const T* digits, F c[8]) {
+    if constexpr (sizeof(T) == 1) {
+        constexpr std::make_index_sequence<W> entries;
+        const U a = load<U>(digits), b = load<U>(digits + 4 * W);
+        const U halves[2] = {every_other<0>(a, b, entries), every_other<1>(a, b, entries)};
+        for (int i = 0; i < 8; ++i) c[i] = floating((I)(halves[i / 4] >> (8 * (i % 4)) & 255u));
+    } else {
+        int32_t wide[8 * W];
+        I numbers[8];
+        for (size_t i = 0; i < 8 * W; ++i) wide[i] = digits[i];
+        load_blocks(wide, numbers);
+        for (int i = 0; i < 8; ++i) c[i] = floating(numbers[i]);
     }
 }
 
-inline void codewords(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
+template <class T>
+LATQ_INLINE void store_digits(const F c[8], T* digits) {
+    if constexpr (sizeof(T) == 1) {
+        constexpr std::make_index_sequence<W> entries;
+        U halves[2] = {};
+        for (int i = 0; i < 8; ++i) halves[i / 4] |= (U)truncated(c[i]) << (8 * (i % 4));
+        store(digits, by_turns<0>(halves[0], halves[1], entries));
+        store(digits + 4 * W, by_turns<1>(halves[0], halves[1], entries));
+    } else {
+        int32_t wide[8 * W];
+        I numbers[8];
+        for (int i = 0; i < 8; ++i) numbers[i] = truncated(c[i]);
+        store_blocks(wide, numbers);
+        for (size_t i = 0; i < 8 * W; ++i) digits[i] = (T)wide[i];
+    }
+}
+
+// reference.scaled_codewords.
+template <class T>
+inline void codewords(const T* digits, const uint8_t* index, const float scales[MAX_SCALES], size_t blocks, int32_t q,
                       const int32_t* offset, float* out) {
+    const float size = (float)q, inverse = 1.0f / size;
+    F halves[8];
+    for (int i = 0; i < 8; ++i) halves[i] = all<F>((float)offset[i] / 2);
     for (size_t b = 0; b < blocks; b += W) {
         const size_t n = blocks - b < W ? blocks - b : W;
-        int32_t wide[8 * W] = {};
-        if (n == W) for (size_t i = 0; i < 8 * W; ++i) wide[i] = digits[8 * b + i];
-        else for (size_t i = 0; i < 8 * n; ++i) wide[i] = digits[8 * b + i];
-        const I scales = (I)load_numbers(scales_of_blocks + b, n);
-        I c[8], p[8];
-        load_blocks(wide, c);
-        p[0] = 4 * c[0] - 2 * c[1] + c[7];
-        for (int i = 1; i < 6; ++i) p[i] = 2 * c[i] - 2 * c[i + 1] + c[7];
-        p[6] = 2 * c[6] + c[7], p[7] = c[7];
-        for (int i = 0; i < 8; ++i) p[i] += offset[i];
-        reduce(p, q);
-        F x[8];
-        for (int i = 0; i < 8; ++i) x[i] = floating(p[i] * scales);
+        T some_digits[8 * W];
+        if (n < W) load_some(digits + 8 * b, n, some_digits);
+        const F scale = of_scales(scales, load_numbers(index + b, n)) * 2.0f;
+        F c[8], p[8];
+        load_digits(n < W ? some_digits : digits + 8 * b, c);
+        const F last = c[7] * 0.5f;
+        p[0] = c[0] + c[0] - c[1] + last + halves[0];
+        for (int i = 1; i < 6; ++i) p[i] = c[i] - c[i + 1] + last + halves[i];
+        p[6] = c[6] + last + halves[6], p[7] = last + halves[7];
+        reduce(p, size, inverse, F{}, p);
+        for (int i = 0; i < 8; ++i) p[i] *= scale;
         float some[8 * W];
-        store_blocks(n < W ? some : out + 8 * b, x);
+        store_blocks(n < W ? some : out + 8 * b, p);
         if (n < W) std::memcpy(out + 8 * b, some, 8 * n * sizeof *some);
     }
 }

@@ -39,7 +39,8 @@ struct Codebook {
 constexpr size_t MAX_SCALES = 16;
 struct NestedCode {
     const Codebook* book;  // null unless all codewords are compared
-    int32_t q, offset[8];
+    int32_t q;
+    float q_inverse, halves[8];  // half the offset, -0 for 0: no difference of something and that is -0
     size_t count;
     int32_t scales[MAX_SCALES];
     float steps[MAX_SCALES], inverses[MAX_SCALES];
@@ -49,7 +50,7 @@ struct NestedCode {
 // Blocks of a slice of a search (search.SLICE), rows of charges that a choice of scales is made for at once, and scratch
 // for one slice of it.
 constexpr size_t SLICE = 1 << 13;
-constexpr size_t PRICES = 3;
+constexpr size_t PRICES = 2;
 constexpr size_t CHOICE_SIZE = 64 * SLICE;
 constexpr uint32_t PLACES = 256;
 // Words before a stream that may be written.
@@ -164,24 +165,27 @@ struct Kernels {
     void (*pack16)(const uint16_t* values, int width, size_t count, uint8_t* data);
     void (*pack32)(const uint32_t* values, int width, size_t count, uint8_t* data);
 
-    // reference.split_digits and join_digits, radix 3, 5 or 7; one word for each ``per_word`` digits or part of them.
-    void (*split_digits)(const uint32_t* words, uint32_t radix, size_t per_word, size_t count,
-                         uint16_t* digits);
-    void (*join_digits)(const uint16_t* digits, uint32_t radix, size_t per_word, size_t count,
-                        uint32_t* words);
+    // reference.split_digits and join_digits: radix 3, 5 and 7, so many digits in each word as the format has.
+    void (*split_digits[3])(const uint32_t* words, size_t count, uint8_t* digits);
+    void (*join_digits[3])(const uint8_t* digits, size_t count, uint32_t* words);
 
-    // reference.codeword times the scale of each block; |offset| <= q, q <= 4096.
-    void (*codewords)(const uint16_t* digits, const int32_t* scales_of_blocks, size_t blocks, int32_t q,
-                      const int32_t* offset, float* out);
+    // reference.scaled_codewords; |offset| <= q <= 4096, and ``scales`` has MAX_SCALES entries.
+    void (*codewords8)(const uint8_t* digits, const uint8_t* index, const float* scales, size_t blocks, int32_t q,
+                       const int32_t* offset, float* out);
+    void (*codewords16)(const uint16_t* digits, const uint8_t* index, const float* scales, size_t blocks, int32_t q,
+                        const int32_t* offset, float* out);
 
-    // search.estimated_errors, cheapest_scales (for one row of charges), guess_scales, choose_scales and quantize; ``scratch`` is CHOICE_SIZE bytes, aligned to 64.
+    // search.estimated_errors, cheapest_scales (for one row of charges), guess_scales, choose_scales and quantize;
+    // ``scratch`` is CHOICE_SIZE bytes, aligned to 64.
     void (*estimated_errors)(const float* x, size_t blocks, const NestedCode& code, float* errors);
     void (*cheapest_scales)(const float* errors, size_t scales, size_t blocks, const float* charges, uint8_t* index);
     void (*guess_scales)(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index);
     void (*choose_scales)(const float* x, size_t blocks, const NestedCode& code, const float* charges, uint8_t* index,
                           void* scratch);
-    void (*quantize)(const float* x, const uint8_t* index, size_t blocks, const NestedCode& code, uint16_t* digits,
-                     float* integers, float* errors, void* scratch);
+    void (*quantize8)(const float* x, const uint8_t* index, size_t blocks, const NestedCode& code, uint8_t* digits,
+                      float* integers, float* errors, void* scratch);
+    void (*quantize16)(const float* x, const uint8_t* index, size_t blocks, const NestedCode& code, uint16_t* digits,
+                       float* integers, float* errors, void* scratch);
 
     // reference.count_symbols, of symbols that are all below 256; adds to ``counts`` (256).
     void (*count_symbols)(const uint8_t* symbols, size_t count, int64_t* counts);

@@ -12,6 +12,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -274,32 +275,48 @@ void pack_bits(Array<const T, 1> values, size_t width, Array<uint8_t, 1> data) {
     (active->*KERNEL)(values.data(), (int)width, values.shape(0), data.data());
 }
 
-void check_digits(size_t words, uint32_t radix, size_t per_word, size_t count) {
-    require((radix == 3 || radix == 5 || radix == 7) && per_word >= 1, "digits: unknown radix");
-    require(words >= (count + per_word - 1) / per_word, "digits: too few words");
+// Which of the kernels for digits in a radix.
+size_t radix_index(uint32_t radix, size_t per_word, size_t words, size_t count) {
+    for (const auto& [which, known, size] : {std::tuple<size_t, uint32_t, size_t>{0, 3, 5}, {1, 5, 3}, {2, 7, 11}})
+        if (radix == known && per_word == size) {
+            require(words >= (count + size - 1) / size, "digits: too few words");
+            return which;
+        }
+    throw std::invalid_argument("digits: unknown radix");
 }
 
-void split_digits(Array<const uint32_t, 1> words, uint32_t radix, size_t per_word, Array<uint16_t, 1> digits) {
-    check_digits(words.shape(0), radix, per_word, digits.shape(0));
+void split_digits(Array<const uint32_t, 1> words, uint32_t radix, size_t per_word, Array<uint8_t, 1> digits) {
+    const size_t which = radix_index(radix, per_word, words.shape(0), digits.shape(0));
     nb::gil_scoped_release unlocked;
-    active->split_digits(words.data(), radix, per_word, digits.shape(0), digits.data());
+    active->split_digits[which](words.data(), digits.shape(0), digits.data());
 }
 
-void join_digits(Array<const uint16_t, 1> digits, uint32_t radix, size_t per_word, Array<uint32_t, 1> words) {
-    check_digits(words.shape(0), radix, per_word, digits.shape(0));
+void join_digits(Octets digits, uint32_t radix, size_t per_word, Array<uint32_t, 1> words) {
+    const size_t which = radix_index(radix, per_word, words.shape(0), digits.shape(0));
     nb::gil_scoped_release unlocked;
-    active->join_digits(digits.data(), radix, per_word, digits.shape(0), words.data());
+    active->join_digits[which](digits.data(), digits.shape(0), words.data());
 }
 
-void codewords(Array<const uint16_t, 2> digits, Array<const int32_t, 1> scales, int32_t q,
+void check_index(const Octets& index, size_t blocks, size_t scales) {
+    require(index.shape(0) == blocks, "scales: shapes differ");
+    uint8_t largest = 0;
+    for (size_t b = 0; b < blocks; ++b) largest = std::max(largest, index.data()[b]);
+    require(largest < scales, "scales: a scale is out of range");
+}
+
+template <class T, auto KERNEL>
+void codewords(Array<const T, 2> digits, Octets index, Array<const int32_t, 1> scales, int32_t q,
                Array<const int32_t, 1> offset, Array<float, 2> out) {
-    const size_t blocks = digits.shape(0);
+    const size_t blocks = digits.shape(0), count = scales.shape(0);
     require(digits.shape(1) == 8 && out.shape(0) == blocks && out.shape(1) == 8, "codewords: shapes differ");
-    require(scales.shape(0) == blocks && offset.shape(0) == 8, "codewords: shapes differ");
+    require(count >= 1 && count <= MAX_SCALES && offset.shape(0) == 8, "codewords: shapes differ");
     require(q >= 1 && q <= 4096, "codewords: q is out of range");
     for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= q, "codewords: the offset is out of range");
+    float table[MAX_SCALES] = {};
+    std::copy_n(scales.data(), count, table);
     nb::gil_scoped_release unlocked;
-    active->codewords(digits.data(), scales.data(), blocks, q, offset.data(), out.data());
+    check_index(index, blocks, count);
+    (active->*KERNEL)(digits.data(), index.data(), table, blocks, q, offset.data(), out.data());
 }
 
 // Whether numbers are below a limit.
@@ -341,10 +358,10 @@ NestedCode nested_code(int32_t q, Array<const int32_t, 1> offset, Array<const in
     require(count >= 1 && count <= MAX_SCALES && steps.shape(0) == count && inverses.shape(0) == count &&
                 first.size() == count && final.size() == count,
             "code: wrong number of scales");
-    NestedCode code{.book = book, .q = q, .count = count};
+    NestedCode code{.book = book, .q = q, .q_inverse = 1.0f / (float)q, .count = count};
     for (size_t i = 0; i < 8; ++i) {
         require(std::abs(offset(i)) <= q, "code: the offset is out of range");
-        code.offset[i] = offset(i);
+        code.halves[i] = offset(i) ? (float)offset(i) / 2 : -0.0f;
     }
     for (int32_t j = 0; j < (int32_t)count; ++j) {
         require(first[j] >= 0 && first[j] <= j && j <= final[j] && final[j] < (int32_t)count, "code: a wrong window");
@@ -391,15 +408,16 @@ void choose_scales(Array<const float, 2> x, const NestedCode& code, Array<const 
     active->choose_scales(x.data(), x.shape(0), code, charges.data(), index.data(), scratch());
 }
 
-void quantize(Array<const float, 2> x, Array<const uint8_t, 1> index, const NestedCode& code,
-              Array<uint16_t, 2> digits, Array<float, 2> integers, Array<float, 1> errors) {
+template <class T, auto KERNEL>
+void quantize(Array<const float, 2> x, Octets index, const NestedCode& code, Array<T, 2> digits,
+              Array<float, 2> integers, Array<float, 1> errors) {
     const size_t blocks = x.shape(0);
-    require(x.shape(1) == 8 && index.shape(0) == blocks && errors.shape(0) == blocks, "quantize: shapes differ");
+    require(x.shape(1) == 8 && errors.shape(0) == blocks, "quantize: shapes differ");
     require(digits.shape(0) == blocks && digits.shape(1) == 8, "quantize: shapes differ");
     require(integers.shape(0) == blocks && integers.shape(1) == 8, "quantize: shapes differ");
     nb::gil_scoped_release unlocked;
-    for (size_t b = 0; b < blocks; ++b) require(index.data()[b] < code.count, "quantize: a scale is out of range");
-    active->quantize(x.data(), index.data(), blocks, code, digits.data(), integers.data(), errors.data(), scratch());
+    check_index(index, blocks, code.count);
+    (active->*KERNEL)(x.data(), index.data(), blocks, code, digits.data(), integers.data(), errors.data(), scratch());
 }
 
 template <class T>
@@ -557,7 +575,8 @@ NB_MODULE(_core, m) {
     add(m, "pack_bits", &pack_bits<uint32_t, &Kernels::pack32>);
     add(m, "split_digits", &split_digits);
     add(m, "join_digits", &join_digits);
-    add(m, "codewords", &codewords);
+    add(m, "codewords", &codewords<uint8_t, &Kernels::codewords8>);
+    add(m, "codewords", &codewords<uint16_t, &Kernels::codewords16>);
 
     m.attr("SLICE") = SLICE;
     m.attr("PRICES") = PRICES;
@@ -575,7 +594,8 @@ NB_MODULE(_core, m) {
     add(m, "cheapest_scales", &cheapest_scales);
     add(m, "guess_scales", &guess_scales);
     add(m, "choose_scales", &choose_scales);
-    add(m, "quantize", &quantize);
+    add(m, "quantize", &quantize<uint8_t, &Kernels::quantize8>);
+    add(m, "quantize", &quantize<uint16_t, &Kernels::quantize16>);
 
     add(m, "peak", &peak<float>);
     add(m, "peak", &peak<double>);

@@ -85,7 +85,7 @@ inline bool decode_symbols(const uint8_t* stream, size_t words, size_t lanes, co
         if (W >= 8 && n == MAX_LANES && reader.end - reader.words >= 2 * (ptrdiff_t)MAX_LANES) {
             for (size_t lane = 0; lane < MAX_LANES; lane += W) {
                 const U found = decode_lanes<P>(reader, lane, U{}, slots, infos);
-                for (size_t i = 0; i < W; ++i) symbols[begin + lane + i] = (uint8_t)found[i];
+                store_bytes(symbols + begin + lane, found, W);
             }
         } else {
             for (size_t lane = 0; lane < n; ++lane)
@@ -160,9 +160,7 @@ inline size_t encode_symbols(const uint8_t* symbols, size_t count, size_t lanes,
         if (W >= 8 && n == MAX_LANES) {
             for (size_t lane = MAX_LANES; lane > 0;) {
                 lane -= W;
-                U index;
-                for (size_t i = 0; i < W; ++i) index[i] = own[lane + i];
-                encode_lanes<P>(writer, lane, gather(infos, index));
+                encode_lanes<P>(writer, lane, gather(infos, load_numbers(own + lane, W)));
             }
         } else {
             for (size_t lane = n; lane-- > 0;) encode_lane<P>(writer, lane, infos[own[lane]]);

@@ -53,6 +53,18 @@ LATQ_INLINE I truncated(F x) { return __builtin_convertvector(x, I); }
 LATQ_INLINE F floating(I x) { return __builtin_convertvector(x, F); }
 LATQ_INLINE F magnitude(F x) { return (F)((U)x & 0x7FFFFFFFu); }
 
+// a < b ? a : b and a > b ? a : b, which compilers do not see to be one instruction.
+#if defined(__AVX512F__)
+LATQ_INLINE F smaller_of(F a, F b) { return (F)_mm512_min_ps((__m512)a, (__m512)b); }
+LATQ_INLINE F larger_of(F a, F b) { return (F)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__)
+LATQ_INLINE F smaller_of(F a, F b) { return (F)_mm256_min_ps((__m256)a, (__m256)b); }
+LATQ_INLINE F larger_of(F a, F b) { return (F)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
+LATQ_INLINE F smaller_of(F a, F b) { return a < b ? a : b; }
+LATQ_INLINE F larger_of(F a, F b) { return a > b ? a : b; }
+#endif
+
 // Nearest integer, ties to even.
 LATQ_INLINE F rounded(F x) {
 #if defined(__AVX512F__)
@@ -127,22 +139,26 @@ LATQ_INLINE uint32_t lanes_of(I test) {
 // Masks: what comparisons of a vector's lanes give, in the form that the instruction set likes.
 #if defined(__AVX512F__)
 typedef __mmask16 M;
+LATQ_INLINE M all_lanes() { return (M)0xFFFF; }
 LATQ_INLINE uint32_t lanes_of(M test) { return test; }
 LATQ_INLINE M less(F a, F b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
 LATQ_INLINE M less(U a, U b) { return _mm512_cmplt_epu32_mask((__m512i)a, (__m512i)b); }
 LATQ_INLINE M equal(F a, F b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ); }
 LATQ_INLINE M are_odd(I x) { return _mm512_test_epi32_mask((__m512i)x, _mm512_set1_epi32(1)); }
 LATQ_INLINE M both(M a, M b) { return _kand_mask16(a, b); }
+LATQ_INLINE M either(M a, M b) { return _kor_mask16(a, b); }
 LATQ_INLINE M without(M a, M b) { return _kandn_mask16(b, a); }
 LATQ_INLINE F select(M test, F yes, F no) { return (F)_mm512_mask_blend_ps(test, (__m512)no, (__m512)yes); }
 LATQ_INLINE I select(M test, I yes, I no) { return (I)_mm512_mask_blend_epi32(test, (__m512i)no, (__m512i)yes); }
 #else
 typedef I M;
+LATQ_INLINE M all_lanes() { return ~I{}; }
 LATQ_INLINE M less(F a, F b) { return a < b; }
 LATQ_INLINE M less(U a, U b) { return (I)(a < b); }
 LATQ_INLINE M equal(F a, F b) { return a == b; }
 LATQ_INLINE M are_odd(I x) { return -(x & 1); }
 LATQ_INLINE M both(M a, M b) { return a & b; }
+LATQ_INLINE M either(M a, M b) { return a | b; }
 LATQ_INLINE M without(M a, M b) { return a & ~b; }
 LATQ_INLINE I select(M test, I yes, I no) { return (test & yes) | (~test & no); }
 LATQ_INLINE F select(M test, F yes, F no) { return (F)select(test, (I)yes, (I)no); }
@@ -226,9 +242,10 @@ LATQ_INLINE void compress_words(uint16_t* end, U x, uint32_t mask) {
 // The first n of up to W numbers of any integer type, zeros after; a whole vector converts as one.
 template <class T>
 LATQ_INLINE U load_numbers(const T* from, size_t n) {
+    typedef T V __attribute__((vector_size(W * sizeof(T))));
+    if (n >= W) return __builtin_convertvector(load<V>(from), U);
     uint32_t wide[W] = {};
-    if (n >= W) for (size_t i = 0; i < W; ++i) wide[i] = (uint32_t)from[i];
-    else for (size_t i = 0; i < n; ++i) wide[i] = (uint32_t)from[i];
+    for (size_t i = 0; i < n; ++i) wide[i] = (uint32_t)from[i];
     return load<U>(wide);
 }
 

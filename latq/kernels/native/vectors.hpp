@@ -72,12 +72,14 @@ inline void row_moments(const float* u, const T* v, size_t rows, size_t n, size_
     }
 }
 
-// Whole vectors of a row to ``out``; the last one overlaps the one before, or has lanes that are not used.
+// Whole vectors of a row to ``out``; the last one overlaps the one before, or has lanes that are not used. ``to`` may be
+// where the row is.
 template <class In, class To, class Out>
 LATQ_INLINE void map_row(const In* x, size_t n, To* to, Out out) {
     if (n >= W) {
+        const D low = load_doubles(x + n - W), high = load_doubles(x + n - DOUBLES);
         for (size_t i = 0; i + W <= n; i += W) out(to + i, load_doubles(x + i), load_doubles(x + i + DOUBLES));
-        if (n % W) out(to + n - W, load_doubles(x + n - W), load_doubles(x + n - DOUBLES));
+        if (n % W) out(to + n - W, low, high);
         return;
     }
     In from[W]{};

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +20,6 @@ from latq.container import BytesSource, ContainerReader
 from latq.container.records import FRAME_HEADER_SIZE
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command that must succeed without a warning: (standard output, standard error)."""
-
-    def call(*arguments: Any) -> tuple[str, str]:
-        capsys.readouterr()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            code = entry.run([*map(str, arguments)])
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        return out, err
-
-    return call
-
-
-@pytest.fixture
-def run_json(run):
-    def call(*arguments: Any) -> dict[str, Any]:
-        out, err = run(*arguments, "--json")
-        assert err == ""
-        assert out.count("\n") == 1
-        return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-    return call
 
 
 def latq(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -569,119 +541,6 @@ def test_info_knows_the_error_of_decoding(run, run_json, options, offset):
     (tensor,) = run_json("info", "a.latq")["tensors"]
     assert tensor["accuracy"]["decode_error"] == pytest.approx(measured, rel=1e-4)
     assert reported["error"] == pytest.approx(measured, rel=1e-4)
-
-
-# -- products ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pair(run) -> tuple[np.ndarray, np.ndarray]:
-    a, b = gaussian(512, 100), gaussian(512, 100, seed=1)
-    for name, array in (("a", a), ("b", b)):
-        save(f"{name}.npy", array)
-        run("encode", f"{name}.npy")
-    return a, b
-
-
-def test_product_and_its_predicted_error(pair, run_json):
-    a, b = pair
-    exact = a.T.astype(np.float64) @ b
-    for estimate in ("unbiased", "shrunk"):
-        report = run_json("product", "a.latq", "b.latq", "-o", "c.npy", "-f", "--estimate", estimate)
-        found = np.load("c.npy")
-        assert found.dtype == np.float32
-        assert found.shape == (100, 100)
-        assert report["shape"] == [100, 100]
-        error = np.linalg.norm(found - exact)
-        assert report["predicted_error"] == pytest.approx(error, rel=0.1)
-        assert report["predicted_relative_error"] == pytest.approx(error / np.linalg.norm(exact), rel=0.1)
-        normalized = error**2 / (np.linalg.norm(a) ** 2 * np.linalg.norm(b) ** 2 / 512)
-        assert report["predicted_normalized_error"] == pytest.approx(normalized, rel=0.2)
-        assert report["limit"] < normalized < 3 * report["limit"]
-
-
-@pytest.mark.parametrize("sides", ["a.latq b.npy", "a.npy b.latq", "a.npy b.npy", "a.latq b.h5:/x"])
-@pytest.mark.parametrize("output", ["c.npy", "c.h5"])
-def test_product_with_a_plain_side(pair, run, run_json, sides, output):
-    a, b = pair
-    with h5py.File("b.h5", "w") as file:
-        file["x"] = b
-        file["y"] = b
-    report = run_json("product", *sides.split(), "-o", output)
-    exact = a.T.astype(np.float64) @ b
-    if output == "c.h5":
-        with h5py.File(output) as file:
-            found = file["data"][()]
-    else:
-        found = np.load(output)
-    error = relative(found, exact)
-    if sides == "a.npy b.npy":
-        assert error < 1e-5
-        assert (report["bits_a"], report["bits_b"]) == (None, None)
-    else:
-        assert report["predicted_relative_error"] == pytest.approx(error, rel=0.15)
-        assert (report["bits_a"] is None) == sides.startswith("a.npy")
-        assert (report["bits_b"] is None) == ("b.latq" not in sides)
-
-
-def test_product_of_named_tensors_along_the_last_axis(run):
-    save_file({"q": gaussian(40, 256), "k": gaussian(30, 256, seed=1), "bias": gaussian(30)}, "m.safetensors")
-    x = gaussian(256, 20, seed=2)
-    save("x.npy", x)
-    run("encode", "m.safetensors", "-o", "m.latq")
-    run("product", "m.latq", "m.latq", "--tensor-a", "q", "--tensor-b", "k", "-o", "qk.npy")
-    run("product", "m.latq", "x.npy", "--tensor-a", "q", "-o", "qx.npy")
-    run("product", "m.safetensors", "x.npy", "--tensor-a", "q", "-o", "plain.npy")
-    weights = load_file("m.safetensors")
-    assert relative(np.load("qk.npy"), weights["q"] @ weights["k"].T) < 0.2
-    assert relative(np.load("qx.npy"), weights["q"] @ x) < 0.2
-    assert relative(np.load("plain.npy"), weights["q"] @ x) < 1e-5
-
-
-@pytest.mark.parametrize("means", [(0.0, 3.0), (3.0, 3.0), (-2.0, 0.5)])
-def test_product_of_matrices_with_means(run, run_json, means):
-    a, b = (gaussian(512, 60, seed=i) + np.float32(mean) for i, mean in enumerate(means))
-    save("a.npy", a)
-    save("b.npy", b)
-    run("encode", "a.npy")
-    run("encode", "b.npy")
-    exact = a.T.astype(np.float64) @ b
-    for sides in (("a.latq", "b.latq"), ("a.latq", "b.npy"), ("a.npy", "b.latq")):
-        report = run_json("product", *sides, "-o", "c.npy", "-f")
-        error = np.linalg.norm(np.load("c.npy") - exact)
-        assert report["predicted_error"] == pytest.approx(error, rel=0.25)
-
-
-def test_product_of_files_that_were_rotated_differently(run):
-    a, b = gaussian(512, 60), gaussian(512, 50, seed=1)
-    save("a.npy", a)
-    save("b.npy", b)
-    run("encode", "a.npy", "--seed", "1")
-    for options in ("--seed 2", "--rotation none"):
-        run("encode", "b.npy", "-f", *options.split())
-        _, err = run("product", "a.latq", "b.latq", "-o", "c.npy", "-f")
-        assert "latq: warning:" in err
-        assert relative(np.load("c.npy"), a.T.astype(np.float64) @ b) < 0.16
-
-
-def test_product_of_long_vectors(run, run_json):
-    a, b = gaussian(40000, 6), gaussian(40000, 5, seed=1)
-    save("a.npy", a)
-    save("b.npy", b)
-    run("encode", "a.npy")
-    run("encode", "b.npy")
-    report = run_json("product", "a.latq", "b.latq", "-o", "c.npy")
-    error = np.linalg.norm(np.load("c.npy") - a.T.astype(np.float64) @ b)
-    assert report["predicted_error"] == pytest.approx(error, rel=0.5)  # Only 30 entries.
-
-
-def test_product_of_integers(run):
-    a, b = np.arange(60).reshape(20, 3), np.arange(40).reshape(20, 2)
-    save("a.npy", a)
-    save("b.npy", b)
-    run("encode", "a.npy")
-    run("product", "a.latq", "b.npy", "-o", "c.npy")
-    np.testing.assert_allclose(np.load("c.npy"), a.T @ b, rtol=1e-6)
 
 
 # -- verify ------------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def _say(console: Console, output: str, report: ProductReport) -> None:
         console.say(f"{shape}, error at most {report.bound:.4g} (Frobenius norm)")
         console.say(
             "  an operand was encoded without a rotation, so its errors may depend on the other side; if they do not, "
-            f"the relative error is {report.relative:.4g}"
+            f"the relative error is {report.relative:.4g} (encode with --rotation hadamard for a prediction that holds)"
         )
     else:
         console.say(f"{shape}, predicted relative error {report.relative:.4g}")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 # Bytes of a value of a panel, at most, and of one that sums are gathered in.
 _VALUE, _SUM = 4, 8
-# Entries of a block that is written straight, and of what one group adds to a block at a time.
-_LARGEST_BLOCK, _LARGEST_PART = 1 << 28, 1 << 22
+# Entries of a block, so that not much is lost by an interruption, and of what one group adds to a block at a time.
+_LARGEST_BLOCK, _LARGEST_PART = 1 << 24, 1 << 22
 
 
 class Block(NamedTuple):

@@ -76,7 +76,8 @@ def _shared_out(chunk: RotatedChunk, classes: U8, squares: F64, energy: F64, noi
     spread = _mean((squares - energy - noise) ** 2, classes)
     real = np.maximum(1 - np.divide(chance, spread, out=np.ones_like(spread), where=spread > 0), 0.0)
     real *= np.minimum(np.divide(energy, noise, out=np.ones_like(noise), where=noise > 0), 1.0)
-    energies = np.maximum(energy + real * (squares - noises - energy), 0.0)
+    # What cannot be told from nothing may be as large as chance is.
+    energies = np.maximum(energy + real * (squares - noises - energy), np.sqrt(chance) / 2)
     total = _mean(energies, classes)
     return energies * np.divide(energy, total, out=np.ones_like(total), where=total > 0), noises
 

@@ -449,8 +449,22 @@ def test_json_schemas(run_json):
     decoded = run_json("decode", "a.latq", "-o", "b.npy")
     assert decoded == {"ok": True, "schema": "latq.decode/1", "output": "b.npy", "tensors": {"data": [64, 80]}}
     assert list(run_json("product", "a.latq", "a.npy", "-o", "c.npy")) == [
-        *("ok", "schema", "output", "shape", "predicted_error", "predicted_relative_error"),
-        *("predicted_normalized_error", "limit", "shrink", "bits_a", "bits_b"),
+        "ok",
+        "schema",
+        "output",
+        "error_bars",
+        "shape",
+        "predicted_error",
+        "predicted_relative_error",
+        "predicted_normalized_error",
+        "error_kind",
+        "error_bound",
+        "limit",
+        "guaranteed_error",
+        "shrink",
+        "best_shrink",
+        "bits_a",
+        "bits_b",
     ]
     info = run_json("info", "a.latq")
     assert list(info) == [

@@ -148,7 +148,7 @@ def test_error_bars(pair, run, run_json):
     with h5py.File("e.h5") as file:
         scores = (np.load("c.npy") - exact) / file["data"][()]
     assert 0.93 < (abs(scores) < 1.96).mean() < 0.97
-    assert report["error_bound"] > report["predicted_error"]
+    assert report["error_bound"] is None
     assert report["guaranteed_error"] == pytest.approx(report["predicted_error"], rel=0.25)
 
 

@@ -144,7 +144,7 @@ def _described(report: ProductReport) -> dict[str, Any]:
 
 def _say(console: Console, output: str, report: ProductReport) -> None:
     shape = f"{output}: {report.shape[0]} x {report.shape[1]}"
-    if report.kind == "bound":
+    if report.bound is not None:
         console.say(f"{shape}, error at most {report.bound:.4g} (Frobenius norm)")
         console.say(
             "  an operand was encoded without a rotation, so its errors may depend on the other side; if they do not, "

@@ -35,11 +35,10 @@ class ProductReport:
     guarantee
         Root mean square error that the paper's scheme guarantees at these rates for any matrices of these norms, for
         large n; None where it is not known.
-    bound
-        What ||C - C_hat||_F is at most.
-    kind
+    kind, bound
         "bound" where a side was quantized without a rotation: then its errors may depend on the other side, ``error``
-        is what holds if they do not, and error bars are bounds.
+        is what holds if they do not, and error bars are bounds. ``bound`` is what ||C - C_hat||_F is at most; None
+        where it is not needed.
     shrink, best_shrink
         The factor that the centred part of the estimate was multiplied by, and the one of least expected error.
     """
@@ -51,8 +50,8 @@ class ProductReport:
     bits: tuple[float, float]
     limit: float | None
     guarantee: float | None
-    bound: float
     kind: ErrorKind
+    bound: float | None
     shrink: float
     best_shrink: float
     note: str
@@ -120,10 +119,6 @@ def _report(pairs: Sequence[Pair], total: Statistics, outcome: Outcome, note: st
     expected = rest + outcome.shrink**2 * total.centred_error + (1 - outcome.shrink) ** 2 * signal
     square = max(total.square - total.error, 0.0)
     bits = _bits([a for a, _ in pairs]), _bits([b for _, b in pairs])
-    bound = sum(_bound(a, b) for a, b in pairs)
-    if outcome.shrink < 1:
-        lost = sum(math.sqrt(a.energy * b.energy) for a, b in pairs)
-        bound = outcome.shrink * bound + (1 - outcome.shrink) * lost
     m_a, m_b = outcome.target.shape
     return ProductReport(
         (m_a, m_b),
@@ -133,8 +128,8 @@ def _report(pairs: Sequence[Pair], total: Statistics, outcome: Outcome, note: st
         bits,
         product_limit_of(*bits),
         _guarantee(bits, total.centred_scale, signal, outcome.shrink),
-        bound,
         outcome.kind,
+        sum(_bound(a, b, outcome.shrink) for a, b in pairs) if outcome.kind == "bound" else None,
         outcome.shrink,
         signal / total.centred_square if total.centred_square > 0 else 1.0,
         note,
@@ -155,11 +150,12 @@ def _guarantee(bits: tuple[float, float], scale: float, signal: float, shrink: f
     return None if limit is None else math.sqrt(guarantee(limit, scale, 1.0, signal, 1.0))
 
 
-def _bound(a: Operand, b: Operand) -> float:
-    """What the Frobenius norm of the error of the unbiased estimate is at most: |Z_a||B| + |A||Z_b| + |Z_a||Z_b|, and
+def _bound(a: Operand, b: Operand, shrink: float) -> float:
+    """What the Frobenius norm of the error is at most: |Z_a||B| + |A||Z_b| + |Z_a||Z_b| of the unbiased estimate, and
     the part of |A_hat||B_hat| that is taken back where not all coordinates are coded."""
     (norm_a, error_a), (norm_b, error_b) = (
         (math.sqrt(operand.energy), math.sqrt(operand.error_energy)) for operand in (a, b)
     )
     taken_back = (1 - max(a.kept, b.kept)) * (norm_a + error_a) * (norm_b + error_b)
-    return error_a * norm_b + norm_a * error_b + error_a * error_b + taken_back
+    unbiased = error_a * norm_b + norm_a * error_b + error_a * error_b + taken_back
+    return shrink * unbiased + (1 - shrink) * norm_a * norm_b

@@ -52,7 +52,7 @@ def sizes_of(chunk: RotatedChunk, squares: F64, alignment: F64) -> Sizes:
         np.where(lost, 0.0, energies),
         np.where(lost, 0.0, noises),
         np.where(lost, whole, 0.0),
-        np.where(lost, np.inf, _radii(alignment * usual, chunk.classes)),
+        np.where(lost, np.inf, _radii(np.maximum(alignment * usual, 0.0), chunk.classes)),
     )
 
 

@@ -1,8 +1,10 @@
 """latq product."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import click
 
@@ -17,10 +19,12 @@ from latq.cli.common import (
     threads_option,
 )
 from latq.errors import ParameterError
-from latq.products.estimator import Estimate, multiply
+from latq.products.estimator import Estimate, Workers, multiply
 from latq.products.operands import Operand, PlainOperand
+from latq.products.segment import Pair
 from latq.sources import MatrixView, TensorSpec, kind_of, open_sink, open_source
 from latq.theory import product_limit_of
+from latq.urls import is_url
 
 EXAMPLES = """\b
 Examples:
@@ -33,7 +37,7 @@ Examples:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
-    "-o", "--output", required=True, metavar="OUT", help="Output .npy or .h5; - is a .npy on standard output."
+    "-o", "--output", required=True, metavar="OUT", help="Output .npy, .h5 or .zarr; - is a .npy on standard output."
 )
 @click.option("--tensor-a", metavar="NAME", help="Tensor of A, if it holds several.")
 @click.option("--tensor-b", metavar="NAME", help="Tensor of B, if it holds several.")
@@ -43,12 +47,17 @@ Examples:
     "--estimate", type=click.Choice(["auto", "unbiased", "shrunk"]), default="auto", show_default=True,
     help="Right on average in every entry, or least expected Frobenius error.",
 )  # fmt: skip
+@click.option(
+    "--dask", metavar="ADDRESS",
+    help="Multiply on the Dask cluster whose scheduler is there, tcp://host:port, or on a local one of as many "
+    "processes as there are threads: local. Its workers must see the files at the same paths.",
+)  # fmt: skip
 @force_option
 @threads_option
 @console_options
 def command(
     a: str, b: str, output: str, tensor_a: str | None, tensor_b: str | None, axis_a: int | None, axis_b: int | None,
-    estimate: Estimate, force: bool,
+    estimate: Estimate, dask: str | None, force: bool,
     threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Estimate A^T B, summed over the contraction axes, without decoding the operands in full.
@@ -58,8 +67,8 @@ def command(
     keep_freed_memory()
     console = Console(as_json, quiet, verbose)
     kind = "npy" if output == "-" else kind_of(output)
-    if kind not in ("npy", "h5"):
-        raise ParameterError(f"{output}: the output must end in .npy or .h5")
+    if kind not in ("npy", "h5", "zarr"):
+        raise ParameterError(f"{output}: the output must end in .npy, .h5 or .zarr")
     with (
         _operand(a, "a", tensor_a, axis_a) as (left, rate_a, files_a),
         _operand(b, "b", tensor_b, axis_b) as (right, rate_b, files_b),
@@ -71,10 +80,12 @@ def command(
             output_path(output, console, force=force, inputs=[a, b, *files_a, *files_b]) as temporary,
             console.progress("multiplying", left.m * right.m) as progress,
             open_sink(temporary, kind, [spec]) as sink,
+            _workers(dask, threads, (a, "a", tensor_a, axis_a), (b, "b", tensor_b, axis_b), (left, right)) as workers,
         ):
             report = multiply(
-                [(left, right)], sink.target("data"), estimate=estimate, threads=threads, progress=progress
-            )
+                [(left, right)], sink.target("data"), estimate=estimate, threads=threads, workers=workers,
+                progress=progress,
+            )  # fmt: skip
     if report.note:
         console.warn(report.note)
     limit = product_limit_of(rate_a, rate_b)
@@ -118,6 +129,32 @@ def _operand(
         axis = source.default_axis if axis is None else axis
         view = MatrixView(found.array, found.shape, axis)
         yield PlainOperand(view, f"{spec}: tensor {found.name!r}"), math.inf, source.files
+
+
+_Choice = tuple[str, str, str | None, int | None]
+
+
+def _workers(
+    dask: str | None, threads: int, a: _Choice, b: _Choice, pair: Pair
+) -> AbstractContextManager[Workers | None]:
+    """Those of the Dask cluster, which open the same operands."""
+    if dask is None:
+        return nullcontext()
+    from latq.dask.cluster import workers_at  # Here, because it takes long, and a package more.
+
+    return workers_at(dask, threads, partial(_opened, *map(_everywhere, (a, b))), [pair])
+
+
+def _everywhere(choice: _Choice) -> _Choice:
+    """The same for a process in another directory."""
+    spec = choice[0]
+    return spec if is_url(spec) else os.path.abspath(spec), *choice[1:]
+
+
+@contextmanager
+def _opened(a: _Choice, b: _Choice) -> Iterator[list[Pair]]:
+    with _operand(*a) as (left, *_), _operand(*b) as (right, *_):
+        yield [(left, right)]
 
 
 def _check_single(spec: str, side: str, names: Sequence[str]) -> None:

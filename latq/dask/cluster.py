@@ -43,7 +43,8 @@ def workers_at(address: str, threads: int, opened: Opened, pairs: Sequence[Pair]
     They find the operands through ``opened``, which yields ``pairs`` wherever it is called. InputError if no scheduler
     answers or there are no workers.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # What goes wrong is said once, by an exception.
+    for handler in logging.getLogger("distributed").handlers:
+        handler.setLevel(logging.CRITICAL)  # What goes wrong is said once, by an exception.
     with ExitStack() as stack:
         if address == LOCAL:
             address = stack.enter_context(_local_cluster(threads))

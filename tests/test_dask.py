@@ -23,6 +23,7 @@ from latq.pipeline.decode import Tensor
 from latq.products.blocks import Block, Plan
 from latq.products.estimator import multiply
 from latq.products.tile import Statistics
+from latq.sources import atomic_directory
 
 pytest.importorskip("distributed")
 zarr = pytest.importorskip("zarr")
@@ -329,6 +330,23 @@ def test_blocks_that_travel_are_of_whole_chunks() -> None:
     assert sum(block.size for block in plan.blocks()) == 10_000 * 9_999
     assert max(block.size for block in plan.blocks()) <= 1 << 22
     assert Plan.choose(100_000, 100_000, 1, 1, 1 << 20, 1 << 29).shared(None).rows == 4096
+
+
+def test_a_signal_keeps_the_former_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.zarr").mkdir()
+    Path("a.zarr/zarr.json").write_text("former")
+    replace = os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        if (source / "new").exists():
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_directory("a.zarr", force=True, holds="zarr.json") as temporary:
+        (temporary / "new").touch()
+    assert os.listdir() == ["a.zarr"]
+    assert Path("a.zarr/zarr.json").read_text() == "former"
 
 
 def test_zarr_outputs(factors: Path, refused: Callable[..., str]) -> None:

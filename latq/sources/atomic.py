@@ -64,6 +64,8 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool, holds: str) -
                 os.replace(target, former)
             os.replace(temporary, target)
     finally:
+        if os.path.exists(former) and not os.path.exists(target):  # A signal came in between.
+            os.replace(former, target)
         for left in temporary, former:
             rmtree(left, ignore_errors=True)
 

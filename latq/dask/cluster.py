@@ -67,8 +67,8 @@ def _local_cluster(processes: int) -> Iterator[str]:
     resource_tracker.ensure_running()  # Else the first of them would start it, and unblock Ctrl-C.
     with ThreadPoolExecutor(1, initializer=pthread_sigmask, initargs=(SIG_BLOCK, {SIGINT})) as starter:
         starting = starter.submit(
-            LocalCluster, processes, threads_per_worker=1, memory_limit=0, dashboard_address=None,
-            silence_logs=logging.CRITICAL,
+            LocalCluster, processes, threads_per_worker=1, memory_limit=0, silence_logs=logging.CRITICAL,
+            dashboard_address=None, scheduler_kwargs={"dashboard_address": ":0"},  # Not at a port that may be in use.
         )  # fmt: skip
         try:
             yield starting.result().scheduler_address

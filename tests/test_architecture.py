@@ -14,7 +14,7 @@ LAYERS = {
     "sources": 2, "codecs": 2,
     "pipeline": 3,
     "products": 4,
-    "api": 5,
+    "api": 5, "dask": 5,
     "cli": 6,
 }  # fmt: skip
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem in LAYERS)

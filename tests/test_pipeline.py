@@ -181,6 +181,7 @@ def stored() -> tuple[latq.File, dict[str, npt.NDArray[Any]]]:
     arrays = {
         "wide": gaussian(40_000, 70),
         "cube": gaussian(30, 80, 90),
+        "line": gaussian(40_000),
         "flags": np.random.default_rng(1).integers(0, 2, (300, 5)).astype(bool),
     }
     buffer = io.BytesIO()
@@ -203,7 +204,7 @@ class TestRandomAccess:
     @settings(max_examples=40, deadline=None)
     def test_indexing_is_that_of_numpy(self, stored: Any, data: st.DataObject) -> None:
         file, arrays = stored
-        name = data.draw(st.sampled_from(["cube", "flags"]))
+        name = data.draw(st.sampled_from(["cube", "line", "flags"]))
         key = tuple(data.draw(st.lists(INDICES, max_size=arrays[name].ndim)))
         if data.draw(st.booleans()):
             key = (*key[:1], ..., *key[1:])
@@ -239,7 +240,7 @@ class TestRandomAccess:
 
     def test_names(self, stored: Any) -> None:
         file, _ = stored
-        assert sorted(file) == ["cube", "flags", "wide"]
+        assert sorted(file) == ["cube", "flags", "line", "wide"]
         with pytest.raises(latq.InputError, match="no tensor 'x'; there are: cube"):
             file["x"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -25,9 +26,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_shell_tour(folder: Path) -> None:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     command = ["bash", "-euo", "pipefail", "-c", blocks("sh tour")]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     written = {p.name for p in folder.iterdir()}
     assert {"words.latq", "similarity.npy", "layer.safetensors", "some.npy"} <= written
@@ -36,6 +36,18 @@ def test_shell_tour(folder: Path) -> None:
 def test_python_tour(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", blocks("python")], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_dask_tour(folder: Path) -> None:
+    pytest.importorskip("distributed")
+    pytest.importorskip("zarr")
+    words = "latq encode samples/glove_2000x50.npy --axis 1 --bits 5 -o words.latq"
+    script = f"{words}\n{blocks('sh dask')}\npython - <<'END'\n{blocks('python dask')}END"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "c.zarr" / "zarr.json").exists()
 
 
 def test_the_two_commands_are_single_lines() -> None:

@@ -181,8 +181,11 @@ def output_stream(target: str, console: Console, *, force: bool, inputs: Sequenc
 
 def _file_output(target: str, force: bool, inputs: Sequence[str]) -> AbstractContextManager["Path"]:
     """A path to write to: what lands there becomes ``target`` at the end."""
-    from latq.sources import atomic_output  # Here, because verbs that write no file do without sources and kernels.
+    # Here, because verbs that write no file do without sources and kernels.
+    from latq.sources import atomic_directory, atomic_output, kind_of
 
+    if kind_of(target) == "zarr":
+        return atomic_directory(target, force=force, holds="zarr.json")
     return atomic_output(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM])
 
 

@@ -23,7 +23,7 @@ from latq.errors import InputError, ParameterError
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.metadata import QUANTIZABLE
 from latq.pipeline.restore import restore
-from latq.sources import Kind, TensorSpec, kind_of, open_sink
+from latq.sources import OutputKind, TensorSpec, kind_of, open_sink
 
 EXAMPLES = """\b
 Examples:
@@ -40,7 +40,7 @@ Examples:
     "--output",
     required=True,
     metavar="OUT",
-    help="Output .npy, .h5 or .safetensors; - is a .npy on standard output.",
+    help="Output .npy, .h5, .safetensors or .zarr; - is a .npy on standard output.",
 )
 @click.option("--columns", type=Columns(), help="Only these vectors of one tensor, as a matrix.")
 @click.option("--dtype", type=click.Choice(QUANTIZABLE), help="Dtype of float tensors [default: the original one].")
@@ -52,7 +52,7 @@ def command(
     file: str, output: str, columns: slice | None, dtype: str | None, tensors: tuple[str, ...], force: bool,
     threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    """Decode FILE to .npy, .h5 or .safetensors, with names, shapes, dtypes and attributes as they were.
+    """Decode FILE to .npy, .h5, .safetensors or .zarr, with names, shapes, dtypes and attributes as they were.
 
     Columns are the vectors along the contraction axis: columns of an n x m matrix encoded with axis 0.
     """
@@ -60,7 +60,7 @@ def command(
     console = Console(as_json, quiet, verbose)
     kind = "npy" if output == STANDARD_STREAM else kind_of(output)
     if kind is None:
-        raise ParameterError(f"{output}: the output must end in .npy, .h5, .hdf5 or .safetensors")
+        raise ParameterError(f"{output}: the output must end in .npy, .h5, .hdf5, .safetensors or .zarr")
     with input_path(file) as path, open_file(path) as opened:
         chosen = choose(opened, tensors)
         specs = [_spec(opened[name], columns, dtype) for name in chosen]
@@ -97,10 +97,11 @@ def choose(file: File, patterns: tuple[str, ...]) -> list[str]:
     return [name for name in file if not patterns or any(fnmatchcase(name, p) for p in patterns)]
 
 
-def _check_kind(output: str, kind: Kind, names: list[str]) -> None:
-    if kind == "npy" and len(names) != 1:
+def _check_kind(output: str, kind: OutputKind, names: list[str]) -> None:
+    if kind in ("npy", "zarr") and len(names) != 1:
         raise ParameterError(
-            f"{output}: a .npy holds one array, the file {len(names)}; choose with --tensor, or use .h5 or .safetensors"
+            f"{output}: a .{kind} holds one array, the file {len(names)}; "
+            "choose with --tensor, or use .h5 or .safetensors"
         )
 
 

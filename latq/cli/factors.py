@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from typing import Literal
 
@@ -27,6 +27,11 @@ class Side:
     spec: str
     tensor: str | None
     axis: int | None
+
+    @property
+    def everywhere(self) -> "Side":
+        """The same for a process in another directory."""
+        return self if is_url(self.spec) else replace(self, spec=os.path.abspath(self.spec))
 
     @property
     def specs(self) -> list[str]:
@@ -69,6 +74,13 @@ def open_pairs(
                     f"{name_a} has vectors of {one.n} entries, {name_b} of {other.n}; choose tensors that agree"
                 )
         yield [(_part(one, rows, "rows"), _part(other, columns, "columns")) for one, other in pairs], files
+
+
+@contextmanager
+def reopen_pairs(a: Side, b: Side, shards: Shards | None, rows: slice, columns: slice) -> Iterator[list[Pair]]:
+    """The pairs once more, in another process."""
+    with open_pairs(a, b, shards, rows, columns) as (pairs, _):
+        yield pairs
 
 
 def _side_by_side(operands: Sequence[Operand], names: Sequence[str]) -> Operand:

@@ -1,8 +1,9 @@
 """latq product."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import click
@@ -18,11 +19,12 @@ from latq.cli.common import (
     output_path,
     threads_option,
 )
-from latq.cli.factors import Shards, Side, open_pairs
+from latq.cli.factors import Shards, Side, open_pairs, reopen_pairs
 from latq.cli.resume import resumable_outputs, task_of
 from latq.errors import ParameterError
-from latq.products.estimator import DEFAULT_MEMORY, Estimate, ProductReport, multiply
-from latq.sources import Kind, TensorSpec, WritableArray, kind_of, open_sink
+from latq.products.estimator import DEFAULT_MEMORY, Estimate, ProductReport, Workers, multiply
+from latq.products.segment import Pair
+from latq.sources import OutputKind, TensorSpec, WritableArray, kind_of, open_sink
 
 EXAMPLES = """\b
 Examples:
@@ -38,9 +40,9 @@ _WORTH_MENTIONING = 0.98
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
-    "-o", "--output", required=True, metavar="OUT", help="Output .npy or .h5; - is a .npy on standard output."
+    "-o", "--output", required=True, metavar="OUT", help="Output .npy, .h5 or .zarr; - is a .npy on standard output."
 )
-@click.option("--error-bars", metavar="OUT", help="Also write the standard error of every entry, .npy or .h5.")
+@click.option("--error-bars", metavar="OUT", help="Also write the standard error of every entry: .npy, .h5, .zarr.")
 @click.option("--tensor-a", metavar="NAME", help="Tensor of A, if it holds several.")
 @click.option("--tensor-b", metavar="NAME", help="Tensor of B, if it holds several.")
 @click.option("--axis-a", type=int, help="Contraction axis of a plain A [default: the one that encode would take].")
@@ -70,13 +72,18 @@ _WORTH_MENTIONING = 0.98
     help="Memory to work in, about.",
 )
 @click.option("--resume", is_flag=True, help="Keep what is done if interrupted, and carry on with it the next time.")
+@click.option(
+    "--dask", metavar="ADDRESS",
+    help="Multiply on the Dask cluster whose scheduler is there, tcp://host:port, or on a local one of as many "
+    "processes as there are threads: local. Its workers must see the files at the same paths.",
+)  # fmt: skip
 @force_option
 @threads_option
 @console_options
 def command(
     a: str, b: str, output: str, error_bars: str | None, tensor_a: str | None, tensor_b: str | None,
     axis_a: int | None, axis_b: int | None, rows: slice, columns: slice, shards: Shards | None, estimate: Estimate,
-    memory: int, resume: bool, force: bool, threads: int, as_json: bool, quiet: bool, verbose: bool,
+    memory: int, resume: bool, dask: str | None, force: bool, threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Estimate A^T B, summed over the contraction axes, without decoding the operands in full.
 
@@ -87,22 +94,32 @@ def command(
     keep_freed_memory()
     console = Console(as_json, quiet, verbose)
     outputs = [output] if error_bars is None else [output, error_bars]
-    sides = Side("a", a, tensor_a, axis_a), Side("b", b, tensor_b, axis_b)
+    side_a, side_b = Side("a", a, tensor_a, axis_a), Side("b", b, tensor_b, axis_b)
     with ExitStack() as stack:
-        pairs, files = stack.enter_context(open_pairs(*sides, shards, rows, columns))
+        pairs, files = stack.enter_context(open_pairs(side_a, side_b, shards, rows, columns))
         spec = TensorSpec("data", (pairs[0][0].m, pairs[0][1].m), "float32")
         journal = None
         if resume:
-            task = task_of(pairs, files, estimate=estimate, memory=memory, rows=repr(rows), columns=repr(columns))
+            task = task_of(
+                pairs,
+                files,
+                estimate=estimate,
+                memory=memory,
+                dask=dask is not None,
+                rows=repr(rows),
+                columns=repr(columns),
+            )
             targets, journal = stack.enter_context(resumable_outputs(outputs, spec, task, force=force, inputs=files))
             if journal.done:
                 console.say(f"{output}: carrying on, {len(journal.done)} blocks are there already")
         else:
             targets = [stack.enter_context(_target(path, spec, console, force, files)) for path in outputs]
         progress = stack.enter_context(console.progress("multiplying", spec.shape[0] * spec.shape[1]))
+        opened = partial(reopen_pairs, side_a.everywhere, side_b.everywhere, shards, rows, columns)
+        workers = stack.enter_context(_workers(dask, threads, opened, pairs))
         report = multiply(
             pairs, targets[0], estimate=estimate, error_bars=targets[1] if error_bars else None, threads=threads,
-            memory=memory, journal=journal, progress=progress,
+            memory=memory, journal=journal, workers=workers, progress=progress,
         )  # fmt: skip
     if report.note:
         console.warn(report.note)
@@ -114,14 +131,25 @@ def command(
 def _target(
     path: str, spec: TensorSpec, console: Console, force: bool, inputs: Sequence[str]
 ) -> Iterator[WritableArray]:
-    kind: Kind | None = "npy" if path == STANDARD_STREAM else kind_of(path)
-    if kind not in ("npy", "h5"):
-        raise ParameterError(f"{path}: the output must end in .npy or .h5")
+    kind: OutputKind | None = "npy" if path == STANDARD_STREAM else kind_of(path)
+    if kind not in ("npy", "h5", "zarr"):
+        raise ParameterError(f"{path}: the output must end in .npy, .h5 or .zarr")
     with (
         output_path(path, console, force=force, inputs=inputs) as temporary,
         open_sink(temporary, kind, [spec]) as sink,
     ):
         yield sink.target(spec.name)
+
+
+def _workers(
+    dask: str | None, threads: int, opened: Callable[[], AbstractContextManager[list[Pair]]], pairs: list[Pair]
+) -> AbstractContextManager[Workers | None]:
+    """Those of the Dask cluster, which open the same operands."""
+    if dask is None:
+        return nullcontext()
+    from latq.dask.cluster import workers_at  # Here, because it takes long, and a package more.
+
+    return workers_at(dask, threads, opened, pairs)
 
 
 def _described(report: ProductReport) -> dict[str, Any]:

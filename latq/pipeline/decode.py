@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -166,12 +167,13 @@ class Tensor:
         if isinstance(self.codec, RawCodec):
             return self._raw_box(bounds)
         others = [b for i, b in enumerate(bounds) if i != self.axis]
-        grid = np.indices([stop - start for start, stop in others]).reshape(len(others), -1)
+        sizes = [stop - start for start, stop in others]
+        grid = np.indices(sizes).reshape(len(sizes), prod(sizes))
         starts = np.array([start for start, _ in others]).reshape(-1, 1)
         dims = [s for i, s in enumerate(self.shape) if i != self.axis]
         flat = np.ravel_multi_index(tuple(grid + starts), dims) if others else np.zeros(1, np.intp)
         rows = self._rows(flat, *bounds[self.axis], self.dtype)
-        return np.moveaxis(rows.reshape([stop - start for start, stop in others] + [rows.shape[1]]), -1, self.axis)
+        return np.moveaxis(rows.reshape([*sizes, rows.shape[1]]), -1, self.axis)
 
     def _rows(self, vectors: npt.NDArray[np.intp], e0: int, e1: int, dtype: np.dtype[Any]) -> Array:
         """Chosen vectors (ascending), entries [e0, e1)."""

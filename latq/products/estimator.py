@@ -1,8 +1,9 @@
 """The estimate of A^T B from compressed operands, with its errors."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 from latq.products.blocks import Block
@@ -14,9 +15,10 @@ from latq.products.tile import ErrorKind, Statistics
 from latq.sources import WritableArray
 from latq.theory import guarantee, product_limit_of, unbiased_guarantee, unbiased_limit
 
-__all__ = ["DEFAULT_MEMORY", "Estimate", "Journal", "Pair", "ProductReport", "multiply"]
+__all__ = ["DEFAULT_MEMORY", "Estimate", "Journal", "Pair", "ProductReport", "Progress", "Workers", "multiply"]
 
 DEFAULT_MEMORY = 1 << 29
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,15 @@ class Journal(Protocol):
         """A block is in the output now."""
 
 
+class Workers(Protocol):
+    """Other processes, which can open the operands themselves."""
+
+    def multiply(
+        self, blocks: Sequence[Block], batch: int, outcome: Outcome, progress: Progress
+    ) -> Iterable[tuple[Block, Statistics]]:
+        """Write blocks, in any order; each with what was found for it."""
+
+
 def multiply(
     pairs: Sequence[Pair],
     target: WritableArray,
@@ -76,7 +87,8 @@ def multiply(
     threads: int = 1,
     memory: int = DEFAULT_MEMORY,
     journal: Journal | None = None,
-    progress: Callable[[int], None] = lambda entries: None,
+    workers: Workers | None = None,
+    progress: Progress = lambda entries: None,
 ) -> ProductReport:
     """Write the estimate of A^T B, (m_a, m_b), into ``target``; several pairs (A, B) are summed.
 
@@ -86,8 +98,8 @@ def multiply(
     "unbiased" is right on average over rotations in every entry; "shrunk" multiplies the centred part by the factor
     that minimises the expected Frobenius error; "auto" does so where that error falls by a hundredth or more, but not
     when ``error_bars`` are asked for; these are the standard error of every entry, or a bound where the report says so.
-    About ``memory`` bytes are used. The result does not depend on the number of threads. ParameterError if shapes do
-    not agree.
+    About ``memory`` bytes are used, by each of the ``workers`` if there are any, which then do the work instead of
+    ``threads``. The result does not depend on the number of either. ParameterError if shapes do not agree.
     """
     segments, note = segments_of(pairs)
     kind: ErrorKind = "standard error" if all(map(_is_random, (x for pair in pairs for x in pair))) else "bound"
@@ -96,16 +108,22 @@ def multiply(
     outcome = Outcome(target, error_bars, kind, choose_shrink(segments, estimate))
     multiplier = Multiplier(segments, outcome, threads, progress)
     plan = multiplier.plan(memory)
-    total = Statistics()
-    for block in plan.blocks():
-        found = journal.finished(block) if journal else None
-        if found is None:
-            found = multiplier.multiply(block, plan.batch)
-            if journal:
-                journal.record(block, found)
-        else:
-            progress(block.size)
-        total = total.plus(found)
+    if workers:
+        plan = plan.shared(getattr(target, "chunks", None) or getattr(error_bars, "chunks", None))
+    blocks = list(plan.blocks())
+    found = {block: earlier for block in blocks if journal and (earlier := journal.finished(block))}
+    progress(sum(block.size for block in found))
+    left = [block for block in blocks if block not in found]
+    multiplied: Iterable[tuple[Block, Statistics]]
+    if workers:
+        multiplied = workers.multiply(left, plan.batch, outcome, progress)
+    else:
+        multiplied = ((block, multiplier.multiply(block, plan.batch)) for block in left)
+    for block, statistics in multiplied:
+        found[block] = statistics
+        if journal:
+            journal.record(block, statistics)
+    total = reduce(Statistics.plus, (found[block] for block in blocks), Statistics())
     return _report(pairs, total, outcome, note)
 
 

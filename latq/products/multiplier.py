@@ -151,10 +151,9 @@ class Multiplier:
         return found
 
     def _write(self, block: Block, estimate: F32, bars: F32 | None) -> None:
-        place = slice(block.a0, block.a1), slice(block.b0, block.b1)
-        self._outcome.target[place] = estimate
+        self._outcome.target[block.place] = estimate
         if self._outcome.bars is not None and bars is not None:
-            self._outcome.bars[place] = bars
+            self._outcome.bars[block.place] = bars
 
 
 def _left(segment: Segment, a0: int, a1: int) -> _Piece:

@@ -1,4 +1,4 @@
-"""Where arrays come from and go to: .npy, HDF5 and safetensors files.
+"""Where arrays come from and go to: .npy, HDF5 and safetensors files, and to zarr directories.
 
 What reads and writes a kind is imported when a file of that kind is met: h5py alone takes half as long as NumPy.
 """
@@ -14,8 +14,8 @@ import msgspec
 from latq.dtypes import NARROW_FLOATS
 from latq.errors import CorruptError, InputError, ParameterError
 from latq.sources import npy
-from latq.sources.atomic import atomic_output, check_output
-from latq.sources.base import ArrayLike, Extras, Kind, Sink, Source, SourceTensor, TensorSpec, WritableArray
+from latq.sources.atomic import atomic_directory, atomic_output, check_output
+from latq.sources.base import ArrayLike, Extras, Kind, OutputKind, Sink, Source, SourceTensor, TensorSpec, WritableArray
 from latq.sources.files import read_start, split_spec
 from latq.sources.matrix import MatrixView, boxes
 from latq.sources.npy import reopen_npy
@@ -25,11 +25,13 @@ __all__ = [
     "ArrayLike",
     "Kind",
     "MatrixView",
+    "OutputKind",
     "Sink",
     "Source",
     "SourceTensor",
     "TensorSpec",
     "WritableArray",
+    "atomic_directory",
     "atomic_output",
     "boxes",
     "check_output",
@@ -42,13 +44,19 @@ __all__ = [
 _Opener = Callable[[Path, Sequence[str]], Source]
 _Creator = Callable[[Path, Sequence[TensorSpec], Extras], Sink]
 
-_KINDS: dict[str, Kind] = {".npy": "npy", ".h5": "h5", ".hdf5": "h5", ".safetensors": "safetensors"}
+_KINDS: dict[str, OutputKind] = {
+    ".npy": "npy",
+    ".h5": "h5",
+    ".hdf5": "h5",
+    ".safetensors": "safetensors",
+    ".zarr": "zarr",
+}
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _INDEX_SUFFIX = ".index.json"
 _IN_DIRECTORY = ("model.safetensors.index.json", "model.safetensors")
 
 
-def kind_of(path: str | PathLike[str]) -> Kind | None:
+def kind_of(path: str | PathLike[str]) -> OutputKind | None:
     """The kind of file that the extension of ``path`` announces."""
     return _KINDS.get(Path(path).suffix.lower())
 
@@ -60,7 +68,7 @@ def open_source(spec: str | PathLike[str], *, tensors: Sequence[str] = ()) -> So
         raise InputError(f"{spec}: arrays are read from local files, only .latq files from URLs; download it first")
     if dataset and tensors:
         raise ParameterError(f"{spec}: the dataset is already named; drop --tensor or the part after the colon")
-    path = _in_directory(path) if isdir(path) else path
+    path = _in_directory(path) if isdir(path) and kind_of(path) != "zarr" else path
     return _opener(path)(path, [dataset] if dataset else tensors)
 
 
@@ -76,8 +84,20 @@ def _opener(path: Path) -> _Opener:
         from latq.sources.safetensors_files import open_sharded
 
         return open_sharded
-    opener, _ = _functions(kind_of(path) or _kind_by_content(path))
+    kind = kind_of(path) or _kind_by_content(path)
+    if kind == "zarr":
+        raise InputError(f"{path}: zarr is written, not read; convert it to .npy or .h5 first")
+    opener, _ = _functions(kind)
     return opener
+
+
+def _creator(kind: OutputKind) -> _Creator:
+    if kind == "zarr":
+        from latq.sources import zarr_arrays
+
+        return zarr_arrays.create_zarr
+    _, creator = _functions(kind)
+    return creator
 
 
 def _functions(kind: Kind) -> tuple[_Opener, _Creator]:
@@ -107,10 +127,10 @@ def _kind_by_content(path: Path) -> Kind:
 
 
 def open_sink(
-    path: str | PathLike[str], kind: Kind, tensors: Sequence[TensorSpec], extras: Mapping[str, Any] | None = None
+    path: str | PathLike[str], kind: OutputKind, tensors: Sequence[TensorSpec], extras: Mapping[str, Any] | None = None
 ) -> Sink:
     """Create the file with room for ``tensors``; ``extras`` come from the source they were read from."""
-    if exists(path) and not isfile(path):
+    if kind != "zarr" and exists(path) and not isfile(path):
         raise InputError(f"{path}: arrays cannot be written to a device or pipe; name a regular file")
     if len({spec.name for spec in tensors}) != len(tensors):
         raise ParameterError(f"{path}: two tensors have the same name; choose with --tensor")
@@ -120,8 +140,7 @@ def open_sink(
                 f"{path}: .{kind} cannot hold {spec.dtype} (tensor {spec.name!r}); "
                 "use --dtype float32 or write .safetensors"
             )
-    _, creator = _functions(kind)
-    return creator(Path(path), tensors, _typed(extras or {}, path))
+    return _creator(kind)(Path(path), tensors, _typed(extras or {}, path))
 
 
 def _typed(extras: Mapping[str, Any], path: str | PathLike[str]) -> Extras:

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 
 from latq.errors import InputError
 from latq.sources.files import split_spec
@@ -29,7 +30,7 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool, inputs: Sequence
         return
     check_output(target, str(path), force, inputs)
     # Named before it is made: a signal may come as soon as it is there.
-    temporary = target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = _temporary(target)
     try:
         _reserve(temporary, str(path))
         with _explained(path):
@@ -38,6 +39,40 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool, inputs: Sequence
     finally:
         with suppress(OSError):  # Renamed already, or never made.
             temporary.unlink()
+
+
+@contextmanager
+def atomic_directory(path: str | os.PathLike[str], *, force: bool, holds: str) -> Iterator[Path]:
+    """The same for an output that is a directory of files; one is only replaced if it ``holds`` that file."""
+    if is_url(os.fspath(path)):
+        raise InputError(f"{path}: outputs are local files; write to a path and upload it")
+    target = Path(os.path.realpath(path))
+    if os.path.exists(target):
+        if not (target / holds).is_file():
+            raise InputError(f"{path}: exists and is something else; choose another output")
+        if not force:
+            raise InputError(f"{path}: exists; use -f to overwrite")
+    temporary, former = _temporary(target), _temporary(target)
+    try:
+        try:
+            temporary.mkdir()
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; check the directory") from error
+        with _explained(path):
+            yield temporary
+            with suppress(FileNotFoundError):
+                os.replace(target, former)
+            os.replace(temporary, target)
+    finally:
+        if os.path.exists(former) and not os.path.exists(target):  # A signal came in between.
+            os.replace(former, target)
+        for left in temporary, former:
+            rmtree(left, ignore_errors=True)
+
+
+def _temporary(target: Path) -> Path:
+    """A name beside ``target`` that nobody else has."""
+    return target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
 def check_output(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None:

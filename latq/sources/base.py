@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from latq.dtypes import dtype_name
 
 Kind = Literal["npy", "h5", "safetensors"]
+OutputKind = Kind | Literal["zarr"]
 Index = tuple[slice, ...]
 Array = NDArray[Any]
 
@@ -119,7 +120,7 @@ class Source(_Closing):
 class Sink(_Closing):
     """The arrays of one output, to be filled piece by piece: ``sink.target(name)[index] = block``."""
 
-    kind: Kind
+    kind: OutputKind
     targets: Mapping[str, WritableArray]
     warnings: list[str] = field(default_factory=list)
 

@@ -70,15 +70,16 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 _LARGEST_THRESHOLD, _KEPT_MEMORY = 1 << 25, 1 << 28
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(memory: int = 1 << 29) -> None:
     """Let the C library keep the memory of large arrays for the next ones: what it has given back to the system comes
-    back cleared, page by page, which took a quarter of the time of a command. Libraries should not decide that."""
+    back cleared, page by page, which took a quarter of the time of a command. Libraries should not decide that. Where
+    there is little ``memory``, less is kept."""
     import ctypes
 
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        library.mallopt(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
-        library.mallopt(_TRIM_THRESHOLD, _KEPT_MEMORY)
+        library.mallopt(_MMAP_THRESHOLD, min(_LARGEST_THRESHOLD, memory // 8))
+        library.mallopt(_TRIM_THRESHOLD, min(_KEPT_MEMORY, memory // 2))
 
 
 def console_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -91,7 +91,7 @@ def command(
     summary predicts the error of the estimate. Where an operand was encoded without a rotation, its errors may depend
     on the other side; then error bars are bounds.
     """
-    keep_freed_memory()
+    keep_freed_memory(memory)
     console = Console(as_json, quiet, verbose)
     outputs = [output] if error_bars is None else [output, error_bars]
     side_a, side_b = Side("a", a, tensor_a, axis_a), Side("b", b, tensor_b, axis_b)

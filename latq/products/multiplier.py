@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from latq.pipeline.pool import ordered_map
 from latq.products.blocks import Block, Plan
-from latq.products.operands import all_of
+from latq.products.operands import Operand, all_of
 from latq.products.panel import Panel
 from latq.products.segment import Segment
 from latq.products.tile import ErrorKind, Run, Statistics, Tile, empty_tile, multiply_panels
@@ -24,6 +24,8 @@ F32 = npt.NDArray[np.float32]
 # Entries of a tile that is worked on at a time, and of one that is written at a time.
 TILE_ENTRIES = 1 << 17
 WRITTEN_ENTRIES = 1 << 20
+# Vectors that are best multiplied together, and entries of a group of them at most: chunks of long ones hold few.
+TOGETHER, TOGETHER_ENTRIES = 1 << 8, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Multiplier:
     def plan(self, memory: int) -> Plan:
         m_a, m_b = self._outcome.target.shape
         length = max((segment.length for segment in self._segments), default=0)
-        together = max((b - a for segment in self._segments for a, b in segment.a.pieces(0, m_a)), default=1)
+        together = max((b - a for s in self._segments for a, b in _pieces(s, s.a, 0, m_a)), default=1)
         return Plan.choose(m_a, m_b, len(self._segments), length, together, memory)
 
     def multiply(self, block: Block, batch: int) -> Statistics:
@@ -78,7 +80,7 @@ class Multiplier:
     def _straight(self, segment: Segment, block: Block) -> Statistics:
         if self._columns != block[2:]:
             self._right, self._columns = self._columns_of([segment], block)[0], block[2:]
-        pieces = segment.a.pieces(block.a0, block.a1)
+        pieces = _pieces(segment, segment.a, block.a0, block.a1)
         total = Statistics()
         work = partial(self._rows, segment, block)
         within = segment.a.expecting(segment.group, block.a0, block.a1, segment.frame)
@@ -112,7 +114,7 @@ class Multiplier:
         tile = empty_tile(block.a1 - block.a0, width, self._outcome.bars is not None)
         for first in range(0, len(self._segments), batch):
             segments = self._segments[first : first + batch]
-            items = [(i, *piece) for i, s in enumerate(segments) for piece in s.a.pieces(block.a0, block.a1)]
+            items = [(i, *piece) for i, s in enumerate(segments) for piece in _pieces(s, s.a, block.a0, block.a1)]
             work = partial(self._parts, segments, self._columns_of(segments, block))
             within = all_of(s.a.expecting(s.group, block.a0, block.a1, s.frame) for s in segments)
             for left, parts in ordered_map(work, items, self._threads, within=within):
@@ -138,7 +140,7 @@ class Multiplier:
 
     def _columns_of(self, segments: Sequence[Segment], block: Block) -> list[list[_Piece]]:
         """The columns of a block for each of some segments, read by all threads."""
-        items = [(i, *piece) for i, segment in enumerate(segments) for piece in segment.b.pieces(block.b0, block.b1)]
+        items = [(i, *piece) for i, s in enumerate(segments) for piece in _pieces(s, s.b, block.b0, block.b1)]
 
         def read(item: tuple[int, int, int]) -> _Piece:
             number, b0, b1 = item
@@ -154,6 +156,18 @@ class Multiplier:
         self._outcome.target[block.place] = estimate
         if self._outcome.bars is not None and bars is not None:
             self._outcome.bars[block.place] = bars
+
+
+def _pieces(segment: Segment, operand: Operand, v0: int, v1: int) -> Iterator[tuple[int, int]]:
+    """Vectors [v0, v1) in runs of those that are stored together, small runs joined."""
+    enough = min(TOGETHER, TOGETHER_ENTRIES // max(segment.length, 1))
+    first = v0
+    for start, stop in operand.pieces(v0, v1):
+        if stop - first > max(enough, stop - start):
+            yield first, start
+            first = start
+    if first < v1:
+        yield first, v1
 
 
 def _left(segment: Segment, a0: int, a1: int) -> _Piece:

@@ -78,7 +78,7 @@ def keep_freed_memory(memory: int = 1 << 29) -> None:
 
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        library.mallopt(_MMAP_THRESHOLD, min(_LARGEST_THRESHOLD, memory // 8))
+        library.mallopt(_MMAP_THRESHOLD, min(_LARGEST_THRESHOLD, memory // 32))
         library.mallopt(_TRIM_THRESHOLD, min(_KEPT_MEMORY, memory // 2))
 
 

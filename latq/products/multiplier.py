@@ -25,7 +25,7 @@ F32 = npt.NDArray[np.float32]
 TILE_ENTRIES = 1 << 17
 WRITTEN_ENTRIES = 1 << 20
 # Vectors that are best multiplied together, and entries of a group of them at most: chunks of long ones hold few.
-TOGETHER, TOGETHER_ENTRIES = 1 << 8, 1 << 22
+TOGETHER, TOGETHER_ENTRIES = 1 << 8, 1 << 21
 
 
 @dataclass(frozen=True)

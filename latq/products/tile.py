@@ -23,6 +23,9 @@ from latq.products.variance import (
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
+# Coordinates that are multiplied at a time: as many as stay in the cache.
+TOGETHER = 1 << 13
+
 ErrorKind = Literal["standard error", "bound"]
 Run = tuple[bytes, int, int]
 
@@ -123,7 +126,7 @@ def _energy(panel: Panel, with_means: bool) -> float:
 
 
 def _inner_products(a: Panel, b: Panel) -> F64:
-    """Unbiased estimates of the products of the centred vectors: exact but for two roundings where both are integers.
+    """Unbiased estimates of the products of the centred vectors; of integers, only a few sums are rounded.
 
     Sides that code only some of the coordinates code the same ones; what both reconstructions make up for is taken
     back once.
@@ -133,7 +136,8 @@ def _inner_products(a: Panel, b: Panel) -> F64:
     gains = b.gains * max(a.kept, b.kept)
     if is_integer(x) and is_integer(y):
         found = np.zeros((len(a), len(b)))
-        kernels.add_products(x, y, a.gains, gains, found)
+        for part in (slice(k, k + TOGETHER) for k in range(0, kept, TOGETHER)):
+            kernels.add_products(x[:, part], y[:, part], a.gains, gains, found)
         return found
     found = (x.astype(np.float32, copy=False) @ y.astype(np.float32, copy=False).T).astype(np.float64)
     found *= a.gains[:, None]

@@ -6,8 +6,9 @@ gram        2000 of 100,000 vectors of 50 entries by all of them: writing does
 /NumPy      seconds over those of np.load and @, round by round, with as many threads; a command, which also writes its
             result, over Python that loads, multiplies and saves
 error       relative, in the Frobenius norm
-blosc2 has arrays as its product wants them. ggml has vectors of both sides in one of its types, in whole blocks; B is
-decoded to float32, and ggml makes 8 bits of it again.
+blosc2 has arrays as its product wants them; it is left out of "gram", which takes it the better part of a minute. ggml
+has vectors of both sides in one of its types, in whole blocks; B is decoded to float32, and ggml makes 8 bits of it
+again.
 """
 
 import importlib
@@ -112,6 +113,8 @@ def own_methods(task, bits, threads):
 
 def blosc2_methods(task, bits, threads):
     library = importlib.import_module("blosc2")
+    if task.gram:
+        return
     library.set_nthreads(threads)
     mantissa = max(round(bits - MANTISSA_BELOW_RATE), 1)
     lossy = {"codec": library.Codec.ZSTD, "filters_meta": [mantissa, 0]}

@@ -34,7 +34,6 @@ inline T peak(const T* x, size_t count) {
 // Rows of n whole numbers as T, and the sum of the squares of each row; false if one is beyond T.
 template <class T>
 inline bool narrowed(const float* x, size_t rows, size_t n, T* out, double* squares) {
-    using Sum = std::conditional_t<sizeof(T) == 1, uint32_t, uint64_t>;
     constexpr size_t RUN = 1 << 10;  // Sums of as many do not overflow; they are still in the cache the second time.
     for (size_t row = 0; row < rows; ++row) {
         uint64_t total = 0;
@@ -43,12 +42,13 @@ inline bool narrowed(const float* x, size_t rows, size_t n, T* out, double* squa
             const float* const from = x + row * n + i;
             T* const to = out + row * n + i;
             if (peak(from, count) > (float)std::numeric_limits<T>::max()) return false;
-            Sum sum = 0;
+            uint32_t low = 0, high = 0;  // Of the halves of squares: in lanes of 32 bits like all else here.
             for (size_t k = 0; k < count; ++k) {
                 const int32_t whole = (int32_t)from[k];
-                to[k] = (T)whole, sum += (Sum)(whole * whole);
+                const uint32_t square = (uint32_t)(whole * whole);
+                to[k] = (T)whole, low += square & 0xffff, high += square >> 16;
             }
-            total += sum;
+            total += low + ((uint64_t)high << 16);
         }
         squares[row] = (double)total;
     }

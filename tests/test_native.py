@@ -379,6 +379,26 @@ class TestVectors:
 
 @pytest.mark.usefixtures("isa")
 class TestProducts:
+    @pytest.mark.parametrize(
+        ("outlier", "dtype"),
+        [(127, np.int8), (-127, np.int8), (128, np.int16), (-32767, np.int16), (32768, None), (-(2.0**31), None)],
+    )
+    @pytest.mark.parametrize("shape", [(1, 1), (7, 50), (3, 4100)])
+    def test_narrowed(self, outlier: float, dtype: type | None, shape: tuple[int, int]) -> None:
+        x = np.random.default_rng(0).integers(-127, 128, shape).astype(np.float32)
+        x[-1, -1] = outlier
+        found, expected = compiled.narrowed(x), products.narrowed(x)
+        if dtype is None:
+            assert found is None
+            assert expected is None
+            return
+        assert found is not None
+        assert expected is not None
+        assert found[0].dtype == dtype
+        assert (found[0] == x).all()
+        assert same(found[0], expected[0])
+        assert same(found[1], expected[1])
+
     @given(
         shape=st.tuples(st.integers(0, 70), st.integers(0, 70), st.integers(1, 140)),
         peaks=st.tuples(*[st.sampled_from([0, 1, 30, 127, 2000, 32767])] * 2),

@@ -252,21 +252,6 @@ class TestRandomAccess:
             assert sum(tensor["bytes_by_part"].values()) == tensor["bytes"]
 
 
-@pytest.mark.parametrize(
-    ("outlier", "dtype"),
-    [(127, "int8"), (-127, "int8"), (128, "int16"), (-32767, "int16"), (32768, None), (-(2.0**31), None)],
-)
-def test_narrow_integers(outlier: float, dtype: str | None) -> None:
-    chunk = latq.open(latq.encode(gaussian(100, 20), 4, coding="entropy"))["data"].rotated(0)
-    chunk.integers[3, 5] = outlier
-    if dtype is None:
-        assert chunk.narrow is None
-    else:
-        assert chunk.narrow is not None
-        assert chunk.narrow.dtype == dtype
-        assert (chunk.narrow == chunk.integers).all()
-
-
 def test_save_and_open(tmp_path: Path) -> None:
     path = tmp_path / "two.latq"
     report = latq.save(path, {"a": gaussian(300, 40), "b": gaussian(50, 30)}, bits=5)

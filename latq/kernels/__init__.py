@@ -58,6 +58,7 @@ __all__ = [
     "gauge",
     "guess_scales",
     "join_digits",
+    "narrowed",
     "nearest_point",
     "pack_bits",
     "peak",
@@ -119,6 +120,7 @@ if _wants_native():
         fwht,
         guess_scales,
         join_digits,
+        narrowed,
         pack_bits,
         peak,
         point_costs,
@@ -142,7 +144,7 @@ if _wants_native():
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
-    from latq.kernels.products import add_products, put_products
+    from latq.kernels.products import add_products, narrowed, put_products
     from latq.kernels.reference import (
         count_symbols,
         fwht,

@@ -378,6 +378,15 @@ def _rows_apart(x: npt.NDArray[Any]) -> bool:
 # --- products -----------------------------------------------------------------------------------------------------
 
 
+def narrowed(x: F32) -> tuple[Integers, F64] | None:
+    x, squares = np.ascontiguousarray(x), np.empty(len(x), np.float64)
+    for dtype in (np.int8, np.int16):
+        values: Integers = np.empty(x.shape, dtype)
+        if _core.narrowed(x, values, squares):
+            return values, squares
+    return None
+
+
 def add_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F64) -> None:
     if _rows_apart(out):
         _core.add_products(*_alike(a, b), gains_a, gains_b, out)

@@ -8,6 +8,18 @@ from latq.kernels.reference import F32, F64
 Integers = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 
 
+def narrowed(x: F32) -> tuple[Integers, F64] | None:
+    """Whole numbers in the narrower of 8 and 16 bits that holds them all, and the sum of the squares of each row.
+
+    None if one is beyond both. Rows have at most 2^23 entries.
+    """
+    wide = x.astype(np.float64)
+    peak, squares = np.abs(wide).max(initial=0.0), (wide * wide).sum(axis=1)
+    if peak < 1 << 7:
+        return x.astype(np.int8), squares
+    return (x.astype(np.int16), squares) if peak < 1 << 15 else None
+
+
 def add_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F64) -> None:
     """Add to ``out`` (rows of a, rows of b) the sums of ``a[i] * b[j]`` times ``gains_a[i] * gains_b[j]``.
 

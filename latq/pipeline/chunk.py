@@ -70,14 +70,6 @@ class RotatedChunk:
     block_steps: tuple[U8, F64] | None
 
     @cached_property
-    def narrow(self) -> kernels.Integers | None:
-        """``integers`` in 8 or 16 bits, for :func:`kernels.add_products`; None if one is beyond them."""
-        peak = kernels.peak(self.integers)
-        if peak < 1 << 7:
-            return self.integers.astype(np.int8)
-        return self.integers.astype(np.int16) if peak < 1 << 15 else None
-
-    @cached_property
     def square_steps(self) -> F64 | None:
         """(V,) sums of the squares of the steps over the coded coordinates; None where there is one step."""
         if self.block_steps is None:
@@ -85,7 +77,9 @@ class RotatedChunk:
         index, steps = self.block_steps
         squares = (steps**2)[index]
         vectors, kept = self.integers.shape
-        # Blocks may straddle vectors: of each the sum over what lies before its end, less that before its begin.
+        if kept % BLOCK == 0:
+            return kernels.tree_sum(squares.reshape(vectors, -1)) * BLOCK
+        # Blocks straddle vectors: of each the sum over what lies before its end, less that before its begin.
         whole, part = np.divmod(np.arange(vectors + 1) * kept, BLOCK)
         before = np.concatenate([[0.0], np.cumsum(squares) * BLOCK])[whole] + part * np.append(squares, 0.0)[whole]
         summed: F64 = np.diff(before)

@@ -177,6 +177,9 @@ def _left(segment: Segment, a0: int, a1: int) -> _Piece:
 def _between(pieces: Sequence[_Piece], first: int, end: int, width: int) -> Iterator[_Piece]:
     """Vectors [first, end) in pieces of at most ``width``."""
     for piece in pieces:
+        if first <= piece.first and piece.end <= end and len(piece.panel) <= width:
+            yield piece  # With what is known of its panel already.
+            continue
         for start in range(max(first, piece.first), min(end, piece.end), width):
             stop = min(start + width, end, piece.end)
             yield _Piece(start, piece.panel[start - piece.first : stop - piece.first], _cut(piece, start, stop))

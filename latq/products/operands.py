@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.errors import InputError
 from latq.pipeline.chunk import RotatedChunk, reconstruct
 from latq.pipeline.decode import Tensor
@@ -174,9 +175,10 @@ class CompressedOperand(Operand):
         """A whole chunk as it is stored."""
         alignment = self._alignment(chunk)
         gains = np.ldexp(chunk.scales / (1 - alignment), chunk.exponent)
-        sizes = sizes_of(chunk, squared_norms(chunk.integers) * gains**2, alignment)
+        values, squares = kernels.narrowed(chunk.integers) or (chunk.integers, squared_norms(chunk.integers))
+        sizes = sizes_of(chunk, squares * gains**2, alignment)
         return Panel(
-            chunk.integers if chunk.narrow is None else chunk.narrow,
+            values,
             np.where(sizes.lost > 0, 0.0, gains),
             sizes.energies,
             sizes.noises,

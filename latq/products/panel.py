@@ -76,6 +76,16 @@ class Panel:
         return self.energies + self.lost
 
     @cached_property
+    def centred_energy(self) -> float:
+        """Squared norm of all vectors without their means."""
+        return float(self.own_energies.sum())
+
+    @cached_property
+    def energy(self) -> float:
+        """Squared norm of all vectors."""
+        return self.centred_energy + float((self.length * self.means**2).sum())
+
+    @cached_property
     def squares(self) -> F64:
         """(V,) squared norms of the reconstructions."""
         return squared_norms(self.values) * self.gains**2

@@ -111,18 +111,17 @@ def multiply_panels(a: Panel, b: Panel, runs_a: list[Run], runs_b: list[Run], er
     elif errors:
         spread = variances(centred, a, b)
     error = total_variance(float(np.vdot(centred, centred)), a, b)
-    scale, centred_scale = (_energy(a, m) * _energy(b, m) / a.length for m in (True, False))
-    sums = Statistics(error=error, centred_error=error, scale=scale, centred_scale=centred_scale)
+    sums = Statistics(
+        error=error,
+        centred_error=error,
+        scale=a.energy * b.energy / a.length,
+        centred_scale=a.centred_energy * b.centred_energy / a.length,
+    )
     tile = Tile(centred, _mean_part(a, b), spread, sums)
     for rows, columns in _meetings(runs_a, runs_b):
         _correct(tile, a[rows], rows, columns, errors)
     _add_mean_errors(tile, a, b, errors)
     return tile
-
-
-def _energy(panel: Panel, with_means: bool) -> float:
-    """Squared norm of all vectors."""
-    return float(panel.own_energies.sum() + (with_means * panel.length * panel.means**2).sum())
 
 
 def _inner_products(a: Panel, b: Panel) -> F64:

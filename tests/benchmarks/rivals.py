@@ -120,6 +120,51 @@ def load_ggml():
     return ggml, {(t.type_name or b"").decode().upper(): (number, t) for number, t in traits}
 
 
+class GgmlMemory(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
+
+
+def load_ggml_products():
+    """The part of ggml that multiplies, from the same wheel."""
+    files = importlib.metadata.files("pywhispercpp") or []
+    ggml = ctypes.CDLL(str(next((f.locate() for f in files if f.name.startswith("libggml-cpu")), "libggml-cpu.so")))
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    ggml.ggml_init.argtypes = [GgmlMemory]
+    for name, types in (
+        ("new_tensor_2d", [pointer, ctypes.c_int, count, count]),
+        ("mul_mat", [pointer] * 3),
+        ("get_data", [pointer]),
+        ("new_graph", [pointer]),
+        ("build_forward_expand", [pointer] * 2),
+        ("graph_compute_with_ctx", [pointer, pointer, ctypes.c_int]),
+        ("free", [pointer]),
+    ):
+        getattr(ggml, f"ggml_{name}").argtypes = types
+    for name in ("init", "new_tensor_2d", "mul_mat", "get_data", "new_graph"):
+        getattr(ggml, f"ggml_{name}").restype = pointer
+    ggml.ggml_cpu_init()
+    return ggml
+
+
+def ggml_product(ggml, number, path, rows, b, threads):
+    """(rows of b, rows of A), of A in the type of that number, read from a file, and b in float32."""
+    n = b.shape[1]
+    out = np.empty((len(b), rows), np.float32)
+    # Beside the tensors, b as the type that A is multiplied by, and what else ggml keeps.
+    memory = ggml.ggml_init(GgmlMemory(path.stat().st_size + 2 * b.nbytes + out.nbytes + (1 << 24), None, False))
+    left = ggml.ggml_new_tensor_2d(memory, number, n, rows)
+    with path.open("rb") as file:
+        file.readinto((ctypes.c_uint8 * path.stat().st_size).from_address(ggml.ggml_get_data(left)))
+    right = ggml.ggml_new_tensor_2d(memory, 0, n, len(b))
+    ctypes.memmove(ggml.ggml_get_data(right), b.ctypes.data, b.nbytes)
+    product, graph = ggml.ggml_mul_mat(memory, left, right), ggml.ggml_new_graph(memory)
+    ggml.ggml_build_forward_expand(graph, product)
+    ggml.ggml_graph_compute_with_ctx(memory, graph, threads)
+    ctypes.memmove(out.ctypes.data, ggml.ggml_get_data(product), out.nbytes)
+    ggml.ggml_free(memory)
+    return out
+
+
 def ggml_type(ggml, number, traits, x):
     """One long row, padded with zeros to whole blocks; no importance matrix."""
     flat = np.concatenate([x.reshape(-1), np.zeros(-x.size % traits.block, np.float32)])

@@ -1,6 +1,7 @@
 """Speed of latq beside its peers, beside the memory of the machine, and as matrices grow.
 
 usage: python tests/benchmarks/speed.py peers      encode and decode of every compressor, and how accurate it is
+       python tests/benchmarks/speed.py products   of two compressed files, against NumPy, blosc2 and ggml
        python tests/benchmarks/speed.py threads    latq with one thread and two, in memory and on the command line
        python tests/benchmarks/speed.py scaling    time per entry and peak memory of the command, 1 M to 4 G entries
        python tests/benchmarks/speed.py profile    where the time goes, against the bandwidth of the memory
@@ -31,6 +32,10 @@ def parse():
     peers = verb("peers", plot=True)
     peers.add_argument("--only", default="", help="patterns of names, with commas between; all by default")
     peers.add_argument("--threads", type=int, default=1, help="of those that have any; else one")
+    products = verb("products", rounds=5)
+    products.add_argument("--only", default="square,skinny,gram", help="products, with commas between")
+    products.add_argument("--threads", type=int, default=1, help="of all methods")
+    products.add_argument("--work", help="directory for the files, up to 2 GB; a temporary one by default")
     threads = verb("threads")
     threads.add_argument("--threads", type=int, default=2, help="that one is compared with")
     scaling = verb("scaling", plot=True, rounds=0)
@@ -43,7 +48,7 @@ def parse():
     startup.add_argument("--big", type=float, default=0, metavar="GB", help="also a file of this size")
     for added, shape in ((peers, "4096x1024"), (threads, "4096x4096"), (profile, "4096x4096")):
         added.add_argument("--shape", default=shape, help="of the Gaussian matrix; vectors are its columns")
-    for added in (peers, threads, profile, scaling):
+    for added in (peers, products, threads, profile, scaling):
         added.add_argument("--bits", type=float, default=4.0)
     for added in (threads, profile, scaling):
         added.add_argument("--coding", choices=("entropy", "fixed"), default="entropy")
@@ -55,7 +60,7 @@ def main():
     options = parse()
     # Libraries read these when they are loaded, which is why nothing above imports any.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"):
-        os.environ[name] = str(options.threads if options.what == "peers" else 1)
+        os.environ[name] = str(options.threads if options.what in ("peers", "products") else 1)
     importlib.import_module(f"speed_{options.what}").run(options)
 
 

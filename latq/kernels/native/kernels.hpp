@@ -84,6 +84,9 @@ using Restored = void(const float* x, size_t rows, size_t n, const double* scale
 template <class T>
 using Moments = void(const float* u, const T* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
 
+template <class T>
+using Narrowed = bool(const float* x, size_t rows, size_t n, T* out, double* squares);
+
 // Rows of integers, ``stride`` apart, and the gain of each.
 template <class T>
 struct Factor {
@@ -203,6 +206,8 @@ struct Kernels {
     void (*widen_float16)(const Float16* x, size_t count, float* out);
     void (*widen_bfloat16)(const BFloat16* x, size_t count, float* out);
 
+    Narrowed<int8_t>* narrowed8;
+    Narrowed<int16_t>* narrowed16;
     Products products;
 
     // to[column][row] = from[row][column]; strides in entries.

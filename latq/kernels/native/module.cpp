@@ -512,6 +512,14 @@ void transpose(Matrix<const T> from, Matrix<T> to) {
     (active->*KERNEL)(from.data(), (size_t)from.stride(0), to.data(), (size_t)to.stride(0), rows, columns);
 }
 
+template <class T, auto KERNEL>
+bool narrowed(Array<const float, 2> x, Array<T, 2> out, Array<double, 1> squares) {
+    const size_t rows = x.shape(0), n = x.shape(1);
+    require(out.shape(0) == rows && out.shape(1) == n && squares.shape(0) == rows, "narrowed: shapes differ");
+    nb::gil_scoped_release unlocked;
+    return (active->*KERNEL)(x.data(), rows, n, out.data(), squares.data());
+}
+
 using Gains = Array<const double, 1>;
 
 template <class T, class Out, auto KERNEL>
@@ -614,6 +622,8 @@ NB_MODULE(_core, m) {
     add(m, "widen_float16", &widen<Float16, &Kernels::widen_float16>);
     add(m, "widen_bfloat16", &widen<BFloat16, &Kernels::widen_bfloat16>);
 
+    add(m, "narrowed", &narrowed<int8_t, &Kernels::narrowed8>);
+    add(m, "narrowed", &narrowed<int16_t, &Kernels::narrowed16>);
     add(m, "add_products", &products<int8_t, double, &Products::add8>);
     add(m, "add_products", &products<int16_t, double, &Products::add16>);
     add(m, "put_products", &products<int8_t, float, &Products::put8>);

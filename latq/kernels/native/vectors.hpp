@@ -2,6 +2,7 @@
 // double.
 #pragma once
 
+#include <limits>
 #include <type_traits>
 
 #include "sums.hpp"
@@ -28,6 +29,30 @@ inline T peak(const T* x, size_t count) {
     T value;
     std::memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+// Rows of n whole numbers as T, and the sum of the squares of each row; false if one is beyond T.
+template <class T>
+inline bool narrowed(const float* x, size_t rows, size_t n, T* out, double* squares) {
+    constexpr size_t RUN = 1 << 10;  // Sums of as many do not overflow; they are still in the cache the second time.
+    for (size_t row = 0; row < rows; ++row) {
+        uint64_t total = 0;
+        for (size_t i = 0; i < n; i += RUN) {
+            const size_t count = n - i < RUN ? n - i : RUN;
+            const float* const from = x + row * n + i;
+            T* const to = out + row * n + i;
+            if (peak(from, count) > (float)std::numeric_limits<T>::max()) return false;
+            uint32_t low = 0, high = 0;  // Of the halves of squares: in lanes of 32 bits like all else here.
+            for (size_t k = 0; k < count; ++k) {
+                const int32_t whole = (int32_t)from[k];
+                const uint32_t square = (uint32_t)(whole * whole);
+                to[k] = (T)whole, low += square & 0xffff, high += square >> 16;
+            }
+            total += low + ((uint64_t)high << 16);
+        }
+        squares[row] = (double)total;
+    }
+    return true;
 }
 
 template <class T>

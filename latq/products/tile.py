@@ -76,14 +76,14 @@ class Tile:
 
     def finish(self, shrink: float, kind: ErrorKind) -> tuple[F32, F32 | None, Statistics]:
         """The estimate, its errors, and sums over them."""
-        centred_square = float(np.vdot(self.centred, self.centred))
+        centred_square = _dot(self.centred, self.centred)
         bars = None if self.spread is None else self._errors(self.spread, shrink, kind)
         estimate = self.centred if shrink == 1 else self.centred * shrink
         if self.known is not None:
             estimate = estimate + self.known
         square = centred_square
         if self.known is not None:
-            square += float(np.vdot(self.known, self.known) + 2 * np.vdot(self.centred, self.known))
+            square += _dot(self.known, self.known) + 2 * _dot(self.centred, self.known)
         squares = Statistics(centred_square=centred_square, square=square)
         return estimate.astype(np.float32), bars, self.statistics.plus(squares)
 
@@ -110,7 +110,7 @@ def multiply_panels(a: Panel, b: Panel, runs_a: list[Run], runs_b: list[Run], er
         spread = bounds(a, b)
     elif errors:
         spread = variances(centred, a, b)
-    error = total_variance(float(np.vdot(centred, centred)), a, b)
+    error = total_variance(_dot(centred, centred), a, b)
     sums = Statistics(
         error=error,
         centred_error=error,
@@ -122,6 +122,11 @@ def multiply_panels(a: Panel, b: Panel, runs_a: list[Run], runs_b: list[Run], er
         _correct(tile, a[rows], rows, columns, errors)
     _add_mean_errors(tile, a, b, errors)
     return tile
+
+
+def _dot(x: F64, y: F64) -> float:
+    """Inner product. BLAS would use threads of its own, which wait in a loop afterwards."""
+    return float(np.einsum("ij,ij->", x, y))
 
 
 def _inner_products(a: Panel, b: Panel) -> F64:

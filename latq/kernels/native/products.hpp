@@ -1,10 +1,5 @@
-<<<<<<< HEAD
 // Products of rows of integers (latq/kernels/products.py). Panels of rows are laid out lane by lane, some entries of one
 // row in each, so that one instruction multiplies and adds those of as many rows as a vector has lanes.
-=======
-// Products of rows of integers (latq/kernels/products.py). Panels of rows are laid out lane by lane, with two or four
-// entries of one row in each, so that one instruction multiplies and adds those of as many rows as there are lanes.
->>>>>>> 7838f6ef478825e947aca4f06f9a2f6c6028e3e9
 #pragma once
 
 #include <algorithm>
@@ -79,13 +74,8 @@ struct Known {
     double start[PANEL];
 };
 
-<<<<<<< HEAD
 // Up to PANEL rows of n entries as (lanes, PANEL), the first or the second operand of add_parts, zeros for rows that are
 // not there.
-=======
-// Up to PANEL rows of n entries as (lanes, PANEL), for the first or the second operand of add_parts; rows that are not
-// there are zeros.
->>>>>>> 7838f6ef478825e947aca4f06f9a2f6c6028e3e9
 template <class T, bool FIRST>
 inline Known pack_panel(const Factor<T>& rows, size_t n, int32_t* to) {
     using V = Line<int32_t>::V;

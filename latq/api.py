@@ -43,7 +43,7 @@ def encode(
     centre: bool | None = None,
     precision: Precision = "balanced",
     nonfinite: Literal["error", "raw"] = "error",
-    effort: Literal["fast", "default"] = "default",
+    effort: Literal["fast", "default", "best"] = "default",
     threads: int = 1,
     rho: float | None = None,
     pair: npt.ArrayLike | None = None,

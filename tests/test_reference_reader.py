@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 import latq
-from latq.codecs import e8_entropy, scalar
+from latq.codecs import scalar
 from latq.codecs.blocks import lowest_classes
+from latq.codecs.e8_entropy import E8Points
 from latq.codecs.scalar import Levels
 from latq.coding import rans
 from latq.coding.model import Density
@@ -300,7 +301,7 @@ def with_tensor(**changes: Any) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("error", "change"),
     [
-        ("Unsupported", with_codec(codec="trellis", coding=7)),
+        ("Unsupported", with_codec(codec="e9", coding=7)),
         ("Unsupported", with_codec(codec="later", coding="fixed", q=[])),
         ("Unsupported", with_codec(coding="later")),
         ("Unsupported", lambda m: m | {"codecs": [*m["codecs"], {"codec": "later"}], "tensors": 3}),
@@ -540,7 +541,7 @@ def test_entropy_examples(density: Density, first: str, second: str, points: lis
     """Those of section 8.3."""
     sections = bytes.fromhex(first), bytes.fromhex(second)
     assert latq_min.entropy_integers(*sections, members(density), [0]).tolist() == [points]
-    assert e8_entropy.decode(*sections, density, np.zeros(1, np.intp), 8).tolist() == points
+    assert E8Points().decode(*sections, density, np.zeros(1, np.intp), 8).tolist() == points
 
 
 def members(density: Density) -> dict[str, Any]:
@@ -655,7 +656,7 @@ def test_entropy_models(shifts: tuple[int, ...], widths: tuple[int, ...]) -> Non
     values += 2 * np.where(shift > 0, random.integers(0, 1 << shift, (8, blocks)), 0)
     values += np.where(shift > 0, random.integers(0, 2, blocks), 0)
     values[7] += 2 * ((values >> 1).sum(axis=0) & 1)
-    first, second = e8_entropy.encode(values.astype(np.int32), density, of_block)
+    first, second = E8Points().encode(values.astype(np.int32), density, of_block)
     named = rans.encode(of_vector, classes) if classes > 1 else b""
     data = latq.encode(matrix((n, m)), bits=8, coding="entropy", rotation="none", centre=False)
     changed = crafted(

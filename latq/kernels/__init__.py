@@ -22,6 +22,7 @@ from latq.kernels.reference import (
     to_digits,
 )
 from latq.kernels.search import PRICES, NestedCode, gauge
+from latq.kernels.trellis import Trellis
 from latq.kernels.vectors import finite
 
 __all__ = [
@@ -37,17 +38,21 @@ __all__ = [
     "PointModel",
     "RansReader",
     "RansTables",
+    "Trellis",
     "add8",
     "add_products",
     "cheapest_scales",
+    "choose_paths",
     "choose_points",
     "choose_scales",
     "codeword",
     "copy_transposed",
     "coset_points",
     "count_symbols",
+    "decode_paths",
     "decode_points",
     "divided",
+    "encode_paths",
     "encode_points",
     "estimated_errors",
     "finite",
@@ -58,6 +63,7 @@ __all__ = [
     "join_digits",
     "nearest_point",
     "pack_bits",
+    "path_costs",
     "peak",
     "point_costs",
     "put_products",
@@ -106,18 +112,22 @@ if _wants_native():
     from latq.kernels.compiled import (
         add_products,
         cheapest_scales,
+        choose_paths,
         choose_points,
         choose_scales,
         copy_transposed,
         count_symbols,
+        decode_paths,
         decode_points,
         divided,
+        encode_paths,
         encode_points,
         estimated_errors,
         fwht,
         guess_scales,
         join_digits,
         pack_bits,
+        path_costs,
         peak,
         point_costs,
         put_products,
@@ -156,6 +166,7 @@ else:
         unrotate,
     )
     from latq.kernels.search import cheapest_scales, choose_scales, estimated_errors, guess_scales, quantize
+    from latq.kernels.trellis import choose_paths, decode_paths, encode_paths, path_costs
     from latq.kernels.vectors import (
         copy_transposed,
         divided,

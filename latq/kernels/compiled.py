@@ -19,6 +19,10 @@ from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkag
 from latq.kernels.products import Integers
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
 from latq.kernels.search import NestedCode
+from latq.kernels.trellis import choose_paths as choose_paths
+from latq.kernels.trellis import decode_paths as decode_paths
+from latq.kernels.trellis import encode_paths as encode_paths
+from latq.kernels.trellis import path_costs as path_costs
 from latq.kernels.vectors import Floats
 
 U32 = npt.NDArray[np.uint32]

@@ -20,7 +20,7 @@ from rivals import FAMILIES, SLACK, Peer, Unreachable, fit, make_peers
 
 import latq
 from latq import kernels
-from latq.codecs.e8_entropy import lanes_for
+from latq.codecs.quantizer import lanes_for
 from latq.container import dump_canonical
 from latq.kernels.points import shrinkage
 from latq.pipeline.decide import EncodeOptions, decide

@@ -31,7 +31,7 @@ FLOAT8 = [np.dtype(t) for t in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
 MOST = float(np.finfo(np.float32).max)  # the encoder takes no larger numbers for e8
 BITS = (1.3, 2.25, 3, 4.25, 6, 9.5)
 ENTROPY_BITS = (0.5, 1, 2.25, 4, 6, 8, 12)  # from 6.5 or so there are low bits
-KINDS = ("e8", "raw", "entropy", "scalar", "scalar entropy")
+KINDS = ("e8", "raw", "entropy", "scalar", "scalar entropy", "trellis")
 OTHERS = [np.dtype(t) for t in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
 
 
@@ -235,6 +235,7 @@ def small_files() -> dict[str, bytes]:
         "entropy": latq.encode(outliers((500, 1)), bits=4, coding="entropy", rotation="none", centre=True),
         "scalar": latq.encode(matrix((70, 2), np.float64), bits=5, codec="scalar", centre=True),
         "scalar entropy": latq.encode(matrix((99, 2)), bits=5, codec="scalar", coding="entropy", rho=0.8),
+        "trellis": latq.encode(outliers((500, 1)), bits=4, codec="trellis", rotation="none", centre=True),
     }
 
 

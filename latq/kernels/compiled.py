@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import _core, products, reference, search, vectors
+from latq.kernels import _core, products, reference, search, trellis, vectors
 from latq.kernels.codebook import Codebook
 from latq.kernels.packed_model import packed
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
 from latq.kernels.products import Integers
 from latq.kernels.reference import F32, F64, I32, U8, U16, Bits, RansTables
 from latq.kernels.search import NestedCode
-from latq.kernels.trellis import choose_paths as choose_paths
+from latq.kernels.trellis import Trellis
 from latq.kernels.trellis import decode_paths as decode_paths
 from latq.kernels.trellis import encode_paths as encode_paths
 from latq.kernels.trellis import path_costs as path_costs
@@ -137,6 +137,27 @@ def decode_points(
 
 def _int32(x: npt.NDArray[np.signedinteger]) -> I32:
     return np.ascontiguousarray(x, np.int32)
+
+
+# --- paths through a trellis --------------------------------------------------------------------------------------
+
+
+def choose_paths(
+    x: F32, classes: Classes, step: np.float32, model: PointModel | None, code: Trellis, lanes: int
+) -> tuple[I32, int]:
+    if (code.h0, code.h1) not in _core.TRELLISES:
+        return trellis.choose_paths(x, classes, step, model, code, lanes)
+    rows = np.ascontiguousarray(x.T, np.float32)
+    found = np.empty(rows.shape, np.int32)
+    args = (_pairs(trellis.path_weights(model, step)), packed(model)) if model else (None, None)
+    which = _core.TRELLISES.index((code.h0, code.h1))
+    cost = _core.choose_paths(rows, _int32(classes), lanes, float(np.float32(2) / step), *args, which, found)
+    return found.T, cost
+
+
+def _pairs(weights: I32) -> I32:
+    """Every weight in 16 bits, and above it the next one of its class."""
+    return _int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)
 
 
 # --- fixed coding -------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ FINE = 256
 CAP = 2047
 FAR = 1 << 14
 # Paths are sought in stretches of so many integers, each by looking so many further ahead.
-STRETCH, AHEAD = 1024, 64
+STRETCH, AHEAD = 768, 64
 # Largest weight of an integer.
 MOST = 7 * CAP
 # Integers whose bits count in the choice are in -PLACES / 2 .. PLACES / 2 - 1.
@@ -110,16 +110,20 @@ def choose_paths(
 ) -> tuple[I32, int]:
     """Integers (8, N) for blocks ``x`` (8, N), and what they cost.
 
-    Without a model the nearest path, at no cost; with one, that whose error and bits together weigh least.
+    Without a model the nearest path, at no cost; with one, that whose error and bits together weigh least. Where the
+    last path has ended it goes on with zeros of the last class.
     """
-    y = x * (np.float32(2) / step)
+    missing = lanes * path_blocks(classes.size, lanes) - classes.size
+    padded = np.pad(x, ((0, 0), (0, missing)))
+    padded_classes = np.pad(classes, (0, missing), mode="edge")
+    y = padded * (np.float32(2) / step)
     below = np.floor(y)
     parts = np.rint((y - below) * np.float32(FINE)).astype(np.int32)
     floors = below.astype(np.int32)
-    weights = path_weights(model, step)[classes] if model else np.zeros((classes.size, PLACES), np.int32)
-    costs = _branch_costs(floors, parts, weights)
+    weights = path_weights(model, step) if model else np.zeros((1, PLACES), np.int32)
+    costs = _branch_costs(floors, parts, weights[padded_classes if model else np.zeros_like(padded_classes)])
     found = _search(np.stack([paths_of(cost, lanes) for cost in costs]), trellis)
-    values = floors - 1 + (_blocks_of(found, classes.size) - floors + 1 & 3)
+    values = (floors - 1 + (_blocks_of(found, padded_classes.size) - floors + 1 & 3))[:, : classes.size]
     return values, int(path_costs(values, classes, model).sum()) if model else 0
 
 

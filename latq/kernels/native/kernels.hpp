@@ -52,6 +52,21 @@ constexpr size_t SLICE = 1 << 13;
 constexpr size_t PRICES = 3;
 constexpr size_t CHOICE_SIZE = 64 * SLICE;
 constexpr uint32_t PLACES = 256;
+constexpr size_t MAX_LANES = 32;
+
+// Of trellis.py: CAP, FAR, STRETCH; rows of a stretch with those that are looked ahead.
+constexpr int PATH_CAP = 2047, PATH_FAR = 1 << 14;
+constexpr size_t PATH_STRETCH = 768, PATH_ROWS = PATH_STRETCH + 64;
+// The trellises that paths are sought in.
+struct Trellis {
+    uint32_t h0, h1;
+};
+constexpr Trellis TRELLISES[] = {{013, 04}, {045, 010}, {0515, 0362}};
+constexpr size_t TRELLIS_COUNT = sizeof TRELLISES / sizeof *TRELLISES;
+constexpr size_t path_blocks(size_t blocks, size_t lanes) { return (blocks + lanes - 1) / lanes; }
+// Words of scratch for a choice of paths.
+constexpr size_t residues_size(size_t length) { return (length + 15) / 16 * MAX_LANES; }
+constexpr size_t paths_size(size_t length, uint32_t h0) { return residues_size(length) + PATH_ROWS * (h0 + 1); }
 // Words before a stream that may be written.
 constexpr size_t WORDS_SLACK = 16;
 
@@ -149,6 +164,12 @@ struct Kernels {
     bool (*decode_points)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, float* points);
+
+    // trellis.choose_paths in TRELLISES[trellis]; ``inverse`` is 2 over the step, ``weights`` those of k and k + 1 in
+    // the halves of entry k + 128 of a class, null without a model. ``scratch`` is paths_size words.
+    int64_t (*choose_paths)(const float* x, const int32_t* classes, size_t blocks, size_t lanes, float inverse,
+                            const int32_t* weights, const PointModel* model, size_t trellis, int32_t* values,
+                            uint32_t* scratch);
 
     // Streams of symbols below 256 by one table of precision 12 or 14 ([0] and [1]): slots (2^p + 3 bytes), infos (256).
     bool (*decode_symbols[2])(const uint8_t* stream, size_t words, size_t lanes, const uint8_t* slots,

@@ -2,6 +2,7 @@
 // Arrays that a kernel fills are allocated by the caller, latq/kernels/compiled.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +11,7 @@
 #include <bit>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -187,7 +189,29 @@ void point_costs(Array<const int32_t, 2> points, Array<const int32_t, 1> classes
     active->point_costs(points.data(), classes.data(), blocks, model, costs.data());
 }
 
-bool lanes_are_sound(size_t lanes) { return is_power_of_two(lanes) && lanes <= 32; }
+bool lanes_are_sound(size_t lanes) { return is_power_of_two(lanes) && lanes <= MAX_LANES; }
+
+// Their parity checks.
+std::vector<std::pair<uint32_t, uint32_t>> trellises() {
+    std::vector<std::pair<uint32_t, uint32_t>> found;
+    for (const Trellis& trellis : TRELLISES) found.emplace_back(trellis.h0, trellis.h1);
+    return found;
+}
+
+int64_t choose_paths(Array<const float, 2> x, Array<const int32_t, 1> classes, size_t lanes, float inverse,
+                     std::optional<Array<const int32_t, 2>> weights, const PointModel* model, size_t trellis,
+                     Array<int32_t, 2> values) {
+    const size_t blocks = x.shape(0);
+    require(x.shape(1) == 8 && values.shape(0) == blocks && values.shape(1) == 8, "paths: shapes differ");
+    require(blocks > 0 && lanes_are_sound(lanes) && trellis < TRELLIS_COUNT, "paths: no lanes or no trellis");
+    require(!weights == !model, "paths: weights belong to a model");
+    require(!weights || (weights->shape(0) == model->classes && weights->shape(1) == PLACES), "paths: wrong weights");
+    nb::gil_scoped_release unlocked;
+    if (model) check_classes(classes, blocks, *model);
+    const size_t words = paths_size(8 * path_blocks(blocks, lanes), TRELLISES[trellis].h0);
+    return active->choose_paths(x.data(), classes.data(), blocks, lanes, inverse, weights ? weights->data() : nullptr,
+                                model, trellis, values.data(), (uint32_t*)scratch_of(4 * words).get());
+}
 
 size_t low_size_of(const Array<const int32_t, 1>& classes, const PointModel& model) {
     size_t size = 0;
@@ -543,6 +567,9 @@ NB_MODULE(_core, m) {
     add(m, "nearest_points", &nearest_points);
     add(m, "choose_points", &choose_points);
     add(m, "point_costs", &point_costs);
+    m.def("choose_paths", &choose_paths, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg(), nb::arg(),
+          nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg().noconvert());
+    m.attr("TRELLISES") = trellises();
     add(m, "encode_points", &encode_points);
     add(m, "decode_points", &decode_points);
 

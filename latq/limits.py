@@ -32,3 +32,6 @@ MAX_LEVEL_SHIFT, MAX_ALPHABET = 8, 255
 
 MAX_CHECK = (1 << 13) - 1
 """Largest parity check of a trellis: of 2^12 states."""
+
+MAX_GROUP = 1 << 15
+"""Entries that are rotated together."""

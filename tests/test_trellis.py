@@ -38,7 +38,7 @@ from latq.coding import rans
 from latq.coding.model import Density
 from latq.container import BytesSource, ContainerReader
 from latq.errors import CorruptError
-from latq.kernels import Trellis, trellis
+from latq.kernels import Trellis, paths
 
 F32 = npt.NDArray[np.float32]
 FOUR_STATES = TrellisPaths(Trellis(0o5, 0o2))
@@ -78,12 +78,12 @@ class TestPaths:
     def test_no_path_is_cheaper(self, seed: int, step: float) -> None:
         code, x = Trellis(5, 2), gaussian(8, seed=seed)
         model = Density(-20, tuple(abs(k) * 5 for k in range(-20, 21)), 0).tables
-        found, _ = trellis.choose_paths(x[:, None], np.zeros(1, np.intp), np.float32(step), model, code, 1)
-        weights = trellis.path_weights(model, np.float32(step))[0]
+        found, _ = paths.choose_paths(x[:, None], np.zeros(1, np.intp), np.float32(step), model, code, 1)
+        weights = paths.path_weights(model, np.float32(step))[0]
         y = x * (np.float32(2) / np.float32(step))
 
         def weight(values: npt.NDArray[np.int32]) -> float:
-            square = (y.astype(np.float64) - values) ** 2 * trellis.FINE
+            square = (y.astype(np.float64) - values) ** 2 * paths.FINE
             return float((square + weights[np.clip(values, -128, 127) + 128]).sum())
 
         least = math.inf
@@ -101,15 +101,15 @@ class TestPaths:
     def test_stretches_and_lanes(self) -> None:
         """Every lane has a path from state 0, whatever the stretches."""
         x, lanes = gaussian(8 * 2099), 32
-        values, _ = trellis.choose_paths(
+        values, _ = paths.choose_paths(
             blocks_of(x), np.zeros(2099, np.intp), np.float32(0.5), None, FAST.trellis, lanes
         )
-        rows = trellis.paths_of(values, lanes)
+        rows = paths.paths_of(values, lanes)
         assert rows.shape == (8 * 66, 32)
         for lane in range(lanes):
             path = rows[: 8 * 53 if lane == 31 else None, lane]
             assert [int(v) & 1 for v in path] == parities(FAST.trellis, path)
-        one, _ = trellis.choose_paths(blocks_of(x[:2400]), np.zeros(300, np.intp), np.float32(0.5), None,
+        one, _ = paths.choose_paths(blocks_of(x[:2400]), np.zeros(300, np.intp), np.float32(0.5), None,
                                       FAST.trellis, 1)  # fmt: skip
         path = integers_of(one, 2400)
         assert [int(v) & 1 for v in path] == parities(FAST.trellis, path)

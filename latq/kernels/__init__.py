@@ -1,10 +1,11 @@
-"""Kernels: defined in NumPy (reference, points, search, codebook, vectors, products), native where built.
+"""Kernels: defined in NumPy (reference, points, paths, search, codebook, vectors, products), native where built.
 
 ``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
 """
 
 import os
 
+from latq.kernels.paths import Trellis
 from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, PointModel
 from latq.kernels.products import Integers
 from latq.kernels.reference import (
@@ -22,7 +23,6 @@ from latq.kernels.reference import (
     to_digits,
 )
 from latq.kernels.search import PRICES, NestedCode, gauge
-from latq.kernels.trellis import Trellis
 from latq.kernels.vectors import finite
 
 __all__ = [
@@ -149,6 +149,7 @@ if _wants_native():
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
+    from latq.kernels.paths import choose_paths, decode_paths, encode_paths, path_costs
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
     from latq.kernels.products import add_products, put_products
     from latq.kernels.reference import (
@@ -166,7 +167,6 @@ else:
         unrotate,
     )
     from latq.kernels.search import cheapest_scales, choose_scales, estimated_errors, guess_scales, quantize
-    from latq.kernels.trellis import choose_paths, decode_paths, encode_paths, path_costs
     from latq.kernels.vectors import (
         copy_transposed,
         divided,

@@ -41,6 +41,20 @@ def choose_points(
     x: F32, classes: I32, inverse: float, worth: float, shrink: float, model: PointModel, points: I32
 ) -> int: ...
 def point_costs(points: I32, classes: I32, model: PointModel, costs: npt.NDArray[np.int64]) -> None: ...
+def path_costs(values: I32, classes: I32, model: PointModel, costs: npt.NDArray[np.int64]) -> None: ...
+def encode_paths(
+    values: I32,
+    classes: I32,
+    lanes: int,
+    model: PointModel,
+    states: U32,
+    words: U16,
+    escapes: I32,
+    low: U8,
+) -> tuple[int, int]: ...
+def decode_paths(
+    stream: U8, rest: U8, classes: I32, lanes: int, model: PointModel, h0: int, h1: int, values: F32
+) -> bool: ...
 def choose_paths(
     x: F32,
     classes: I32,

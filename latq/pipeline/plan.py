@@ -28,11 +28,10 @@ from latq.pipeline.metadata import (
     E8EntropyCodec,
     MatrixCodec,
     QuantizedCodec,
-    Tile,
-    Tiling,
     TrellisCodec,
     side_bytes,
 )
+from latq.pipeline.tiling import Tile, Tiling
 from latq.theory import R_STAR
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import ZERO_SIZE, SizeClasses, power

@@ -1,4 +1,4 @@
-// The cheapest paths through a trellis: trellis.choose_paths, 2 W paths at a time.
+// The cheapest paths through a trellis: paths.choose_paths, 2 W paths at a time.
 #pragma once
 
 #include <utility>
@@ -125,7 +125,7 @@ struct Split {
     }
 };
 
-// What the integers 0..3 modulo 4 nearest to 2 W numbers cost: trellis._branch_costs.
+// What the integers 0..3 modulo 4 nearest to 2 W numbers cost: paths._branch_costs.
 struct Branches {
     S cost[4];
 
@@ -156,7 +156,7 @@ struct Branches {
     }
 };
 
-// The trellis of trellis.Trellis(H0, H1).
+// The trellis of paths.Trellis(H0, H1).
 template <uint32_t H0, uint32_t H1>
 struct Viterbi {
     static constexpr uint32_t MEMORY = 31 - __builtin_clz(H0), STATES = 1u << MEMORY, HALF = STATES / 2;

@@ -60,8 +60,8 @@ def encode(
     axis
         Contraction axis: the one that a product sums over. Vectors run along it.
     codec
-        "e8"; "trellis", which has less error at any rate and takes longer to encode; "scalar", which quantizes entry by entry for products of strongly correlated matrices; or "raw" to keep
-        the array lossless.
+        "e8"; "trellis", which has less error at any rate and takes longer to encode; "scalar", which quantizes entry by
+        entry for products of strongly correlated matrices; or "raw" to keep the array lossless.
     coding
         "fixed" has constant-length indices and decodes fastest, "entropy" has the best accuracy per bit and is the
         default, but for scalar; trellis has no other.

@@ -156,10 +156,10 @@ def choose_paths(
         return paths.choose_paths(x, classes, step, model, trellis, lanes)
     rows = np.ascontiguousarray(x.T, np.float32)
     found = np.empty(rows.shape, np.int32)
-    args = (_pairs(paths.path_weights(model, step)), packed(model)) if model else (None, None)
+    weights, tables = (_pairs(paths.path_weights(model, step)), packed(model)) if model else (None, None)
     which = _core.TRELLISES.index((trellis.h0, trellis.h1))
-    cost = _core.choose_paths(rows, _int32(classes), lanes, float(np.float32(2) / step), *args, which, found)
-    return found.T, cost
+    inverse = float(np.float32(2) / step)
+    return found.T, _core.choose_paths(rows, _int32(classes), lanes, inverse, weights, tables, which, found)
 
 
 def path_costs(values: I32, classes: Classes, model: PointModel) -> I64:

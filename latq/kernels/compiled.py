@@ -178,7 +178,7 @@ def decode_paths(
     trellis: Trellis,
     lanes: int,
 ) -> F32 | None:
-    found = np.empty((classes.size, BLOCK), np.float32)
+    found = _aligned((classes.size, BLOCK), np.float32)
     octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
     checks = trellis.h0, trellis.h1
     return found.T if _core.decode_paths(*octets, _int32(classes), lanes, packed(model), *checks, found) else None

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels.hpp"
+#include "layout.hpp"
 #include "near.hpp"
 #include "points.hpp"
 #include "rans.hpp"
@@ -41,10 +42,41 @@ inline void path_costs(const int32_t* values, const int32_t* classes, size_t blo
 
 // --- decoding -----------------------------------------------------------------------------------------------------
 
-// A row being decoded: coded values at first, then integers. ``low`` is where the low bits of every block begin.
+// A row being decoded: coded values at first, then integers. ``low`` is where the low bits of every block begin, of a
+// full row ``shifts`` are their widths and ``bits`` those of coordinates 2 j and 2 j + 1, and more.
 struct PathRow : Row {
     alignas(64) uint32_t states[MAX_LANES] = {};
     alignas(64) uint32_t low[MAX_LANES];
+    alignas(64) uint32_t shifts[MAX_LANES];
+    alignas(64) uint32_t bits[4][MAX_LANES];
+};
+
+// Decoded rows on their way to their places: as many at a time as fill a line of the cache for every path.
+struct PathOutput {
+    typedef Line<uint32_t>::V V;
+    alignas(64) float rows[16][MAX_LANES];
+    const PathBlocks& at;
+    float* values;
+
+    LATQ_INLINE float* row(size_t b, int i) { return rows[b % 2 * 8 + (size_t)i]; }
+
+    // After the rows of block ``b`` of the first ``count`` paths.
+    LATQ_INLINE void done(size_t b, size_t count) {
+        if (b % 2 && count == MAX_LANES && W == 16) {
+            for (size_t lane = 0; lane < MAX_LANES; lane += W) {
+                V tile[W];
+                for (size_t i = 0; i < W; ++i) tile[i] = load<V>(rows[i] + lane);
+                transpose_tile<uint32_t>(tile);
+                for (size_t i = 0; i < W; ++i) store(values + 8 * at.of(lane + i, b - 1), tile[i]);
+            }
+        } else if (b % 2 || b + 1 == at.length || W < 16 || at.lanes_at(b + 1) != count) {
+            // What is not written yet: this block, and the one before if that waited for this one.
+            const bool waited = b % 2 && W == 16 && at.lanes_at(b - 1) == count;
+            for (size_t lane = 0; lane < count; ++lane)
+                for (size_t c = waited ? b - 1 : b; c <= b; ++c)
+                    for (int i = 0; i < 8; ++i) values[8 * at.of(lane, c) + (size_t)i] = row(c, i)[lane];
+        }
+    }
 };
 
 struct PathDecoder {
@@ -88,7 +120,20 @@ struct PathDecoder {
     // Whether rows of 32 lanes may be decoded by vectors: words for them and bytes for low bits are there to be read.
     bool plenty() const {
         return W >= 8 && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES &&
-               (low_size == 0 || row.low[MAX_LANES - 1] + 20 <= low_size);
+               (low_size == 0 || row.low[MAX_LANES - 1] + 24 <= low_size);
+    }
+
+    // Low bits of a full row.
+    void load_bits() {
+        for (size_t lane = 0; lane < MAX_LANES; ++lane) {
+            const uint32_t shift = (uint32_t)model.shifts[row.classes[lane]];
+            row.shifts[lane] = shift;
+            for (uint32_t j = 0; j < 4; ++j) {
+                uint64_t bits;
+                std::memcpy(&bits, low + row.low[lane] + 2 * j * shift / 8, 8);
+                row.bits[j][lane] = (uint32_t)(bits >> 2 * j * shift % 8);
+            }
+        }
     }
 
     // Coded values i of a full row.
@@ -111,10 +156,9 @@ struct PathDecoder {
             U value = load<U>(row.values[i] + lane);
             const U state = load<U>(row.states + lane);
             if (low_size) {
-                const U shift = (U)gather(model.shifts, load<U>(row.classes + lane)), bit = (uint32_t)i * shift;
-                const U bits = gather_octets(low, load<U>(row.low + lane) + (bit >> 3)) >> (bit & 7u);
-                const U joined = 2u * (value << shift | (bits & ((1u << shift) - 1u))) + (state & 1u);
-                value = shift > 0u ? joined : value;
+                const U shift = load<U>(row.shifts + lane), pair = load<U>(row.bits[i / 2] + lane);
+                const U bits = (i % 2 ? pair >> shift : pair) & ((1u << shift) - 1u);
+                value = shift > 0u ? 2u * (value << shift | bits) + (state & 1u) : value;
                 store(row.values[i] + lane, value);
             }
             store(row.states + lane, after(state, value));
@@ -122,65 +166,77 @@ struct PathDecoder {
     }
 
     void decode_full() {
+        if (low_size) load_bits();
         const int32_t of_class = class_of_row();
-        int done = 0;
-        if (of_class >= 0 && model.shifts[of_class]) {
-            done = decode_near(reader, model, row);
-            for (int i = done; i < 8; ++i) decode_values(i);
-            for (int i = 0; i < 8; ++i) step(i);
+        if (of_class < 0 || !model.shifts[of_class]) {
+            for (int i = 0; i < 8; ++i) decode_values(i), step(i);
             return;
         }
-        while (done < 8) {
-            if (of_class >= 0) done = decode_near_from(done, of_class);
-            if (done == 8) break;
-            decode_values(done), step(done), ++done;
-        }
+        for (int i = decode_near(reader, model, row); i < 8; ++i) decode_values(i);
+        for (int i = 0; i < 8; ++i) step(i);
     }
 
 #if defined(LATQ_LOOKS_UP)
     int32_t class_of_row() const { return class_of(row.classes, model); }
 
-    // Integers from ``begin`` on, up to the first one beyond the entries in registers; returns where that is.
-    int decode_near_from(int begin, int32_t of_class) {
-        const uint16_t* const ranges = model.ranges + 6 * PLACES * (size_t)of_class + PLACES;
-        const int window = model.windows[of_class];
-        return window == 32 ? decode_near_from<64>(begin, ranges) : window == 64 ? decode_near_from<128>(begin, ranges) : begin;
+    // Full rows from block ``b`` on, as long as all are of a class whose values are mostly in registers; returns the
+    // block behind them.
+    size_t decode_run(size_t b, PathOutput& output) {
+        if (model.classes > 1 || model.shifts[0]) return b;
+        if (model.windows[0] == 32) return decode_run<64>(b, output);
+        return model.windows[0] == 64 ? decode_run<128>(b, output) : b;
     }
 
     // N entries, half of them for either parity.
     template <int N>
-    int decode_near_from(int i, const uint16_t* starts) {
+    size_t decode_run(size_t b, PathOutput& output) {
+        const uint16_t* const starts = model.ranges + PLACES;
         const uint16_t* const frequencies = starts + 3 * PLACES;
         const Pivots<N, N / 2, 8> even(starts, H{}), odd(starts, all_halves(N / 2));
-        U low = load<U>(reader.states), high = load<U>(reader.states + W);
-        H state = pack(load<U>(row.states), load<U>(row.states + W));
-        const uint8_t* words = reader.words;
-        for (; i < 8; ++i) {
-            const H slot = pack(low & ((1u << PRECISION) - 1), high & ((1u << PRECISION) - 1));
-            const H parity = state & (uint16_t)1;
-            const __mmask32 is_odd = _mm512_test_epi16_mask((__m512i)parity, (__m512i)parity);
-            Pivots<N, N / 2, 8> pivots = even;
-            for (int p = 0; p < 7; ++p)
-                pivots.at[p] = (H)_mm512_mask_blend_epi16(is_odd, (__m512i)even.at[p], (__m512i)odd.at[p]);
-            const H base = parity * (uint16_t)(N / 2);
-            const H found = search(starts, pivots, base, slot);
-            const H frequency = look_up<N>(frequencies, found), offset = slot - look_up<N>(starts, found);
-            if (_mm512_cmpge_epu16_mask((__m512i)offset, (__m512i)frequency)) [[unlikely]] break;
-            low = refilled(words, low_of(frequency) * (low >> PRECISION) + low_of(offset));
-            high = refilled(words, high_of(frequency) * (high >> PRECISION) + high_of(offset));
-            const H value = (found - base - (uint16_t)(N / 4)) * (uint16_t)2 + parity;
-            store(row.values[i], (I)((U)value << 16) >> 16);
-            store(row.values[i] + W, (I)value >> 16);
-            state = state >> 1 ^ ((H{} - parity) & (uint16_t)feedback) ^ ((H{} - (value >> 1 & (uint16_t)1)) & (uint16_t)turn);
+        U low, high;
+        H state;
+        const auto begin = [&] {
+            low = load<U>(reader.states), high = load<U>(reader.states + W);
+            state = pack(load<U>(row.states), load<U>(row.states + W));
+        };
+        const auto end = [&] {
+            store(reader.states, low), store(reader.states + W, high);
+            store(row.states, low_of(state)), store(row.states + W, high_of(state));
+        };
+        begin();
+        for (; output.at.lanes_at(b) == MAX_LANES && b < output.at.length && plenty(); ++b) {
+            for (int i = 0; i < 8; ++i) {
+                const H slot = pack(low & ((1u << PRECISION) - 1), high & ((1u << PRECISION) - 1));
+                const H parity = state & (uint16_t)1;
+                const __mmask32 is_odd = _mm512_test_epi16_mask((__m512i)parity, (__m512i)parity);
+                Pivots<N, N / 2, 8> pivots = even;
+                for (int p = 0; p < 7; ++p)
+                    pivots.at[p] = (H)_mm512_mask_blend_epi16(is_odd, (__m512i)even.at[p], (__m512i)odd.at[p]);
+                const H base = parity * (uint16_t)(N / 2);
+                const H found = search(starts, pivots, base, slot);
+                const H frequency = look_up<N>(frequencies, found), offset = slot - look_up<N>(starts, found);
+                H value = (found - base - (uint16_t)(N / 4)) * (uint16_t)2 + parity;
+                if (_mm512_cmpge_epu16_mask((__m512i)offset, (__m512i)frequency)) [[unlikely]] {
+                    end(), decode_values(i), step(i), begin();
+                    for (size_t lane = 0; lane < MAX_LANES; lane += W)
+                        store(output.row(b, i) + lane, floating(load<I>(row.values[i] + lane)));
+                    continue;
+                }
+                low = refilled(reader.words, low_of(frequency) * (low >> PRECISION) + low_of(offset));
+                high = refilled(reader.words, high_of(frequency) * (high >> PRECISION) + high_of(offset));
+                store(output.row(b, i), floating((I)((U)value << 16) >> 16));
+                store(output.row(b, i) + W, floating((I)value >> 16));
+                state = state >> 1 ^ ((H{} - parity) & (uint16_t)feedback) ^
+                        ((H{} - (value >> 1 & (uint16_t)1)) & (uint16_t)turn);
+            }
+            output.done(b, MAX_LANES);
         }
-        store(reader.states, low), store(reader.states + W, high);
-        store(row.states, low_of(state)), store(row.states + W, high_of(state));
-        reader.words = words;
-        return i;
+        end();
+        return b;
     }
 #else
     int32_t class_of_row() const { return -1; }
-    int decode_near_from(int begin, int32_t) { return begin; }
+    size_t decode_run(size_t b, PathOutput&) { return b; }
 #endif
 };
 
@@ -195,20 +251,18 @@ inline bool decode_paths(const uint8_t* stream, size_t words, const uint8_t* esc
         for (size_t b = 0; b < blocks; begin += (uint32_t)model.shifts[classes[b++]])
             if (b % at.length == 0) row.low[b / at.length] = begin;
     }
-    for (size_t b = 0; b < at.length; ++b) {
+    PathOutput output{{}, at, values};
+    for (size_t b = lanes == MAX_LANES ? decoder.decode_run(0, output) : 0; b < at.length; ++b) {
         const size_t count = at.lanes_at(b);
         for (size_t lane = 0; lane < count; ++lane) row.classes[lane] = classes[at.of(lane, b)];
         if (count == MAX_LANES && decoder.plenty()) decoder.decode_full();
         else decoder.decode_few(count);
         if (decoder.reader.dry) return false;
-        for (size_t lane = 0; lane < count; ++lane) row.low[lane] += low_size ? (uint32_t)model.shifts[row.classes[lane]] : 0;
-        for (size_t lane = 0; lane < count; lane += W) {
-            F x[8], scratch[8];
-            for (int i = 0; i < 8; ++i) x[i] = floating(load<I>(row.values[i] + lane));
-            store_blocks((float*)scratch, x);
-            for (size_t i = 0; i < W && lane + i < count; ++i)
-                std::memcpy(values + 8 * at.of(lane + i, b), (float*)scratch + 8 * i, 8 * sizeof(float));
-        }
+        for (size_t lane = 0; lane < count && low_size; ++lane)
+            row.low[lane] += (uint32_t)model.shifts[row.classes[lane]];
+        for (int i = 0; i < 8; ++i)
+            for (size_t lane = 0; lane < count; ++lane) output.row(b, i)[lane] = (float)row.values[i][lane];
+        output.done(b, count);
     }
     return decoder.reader.sound(lanes) && decoder.escapes.taken == decoder.escapes.given;
 }

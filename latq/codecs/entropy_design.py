@@ -15,12 +15,15 @@ from latq.coding.budget import rank
 from latq.coding.model import Density
 from latq.kernels import REACH
 from latq.kernels.elementary import exp2, log2
+from latq.limits import MAX_SHIFT
 
 # Blocks from which the rate of a class can be told, and on which numbers of low bits are tried.
 _ENOUGH = 64
 _TRIAL = 1 << 12
 # Negentropy (bits) from which entries are peaked enough for that.
 _PEAKED = 0.2
+# Bits per entry below the rate asked for from which a design is worse than one that hardly exceeds it.
+_TOO_LOW = 0.1
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,10 @@ def design_for_rate(quantizer: Quantizer, sample: Sample, rate: float) -> Design
     for _ in range(10):
         found = _evaluate(quantizer, sample, step, density)
         density, excess = found.density, found.rate - rate
-        if best is None or rank(excess) > rank(best.rate - rate):
+        close = abs(excess) < TOLERANCE / 2
+        if best is None or rank(excess) > rank(best.rate - rate) or (close and rate - best.rate > _TOO_LOW):
             best = found
-        if abs(excess) < TOLERANCE / 2:
+        if close:
             break
         # Bits per entry that an octave of the step saves: 1, but less where many entries cost nothing anyway.
         if before is not None and abs(octaves) > 0.1:
@@ -185,4 +189,4 @@ def _zeros(blocks: I32 | F32) -> Classes:
 def _shift_for(step: float) -> int:
     """Low bits stored as such: high parts keep 6 to 12.5 values per standard deviation. Fewer lose 0.005 bits, more
     make long tables."""
-    return max(0, int(np.frexp(0.16 / step)[1]) - 1)
+    return min(max(0, int(np.frexp(0.16 / step)[1]) - 1), MAX_SHIFT)

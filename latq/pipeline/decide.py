@@ -12,6 +12,7 @@ from latq.codecs.blocks import are_mixed, blocks_of, count_of, lowest_classes
 from latq.codecs.e8_entropy import E8Points
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Sample
+from latq.codecs.quantizer import Quantizer
 from latq.codecs.trellis import TRELLISES, TrellisPaths
 from latq.errors import InputError, ParameterError
 from latq.pipeline import scalar_plan
@@ -211,19 +212,26 @@ def _best_plan(
     layout: Layout, sampler: "_Sampler", wanted: tuple[float, float] | None, options: EncodeOptions
 ) -> Plan | None:
     """The plan for the rotation asked for, or for the one that does better on the sample; ``wanted`` is the error to
-    meet, relative to the centred energy and absolute, in place of the rate."""
+    meet, relative to the centred energy and absolute, in place of the rate.
 
-    quantizer = TrellisPaths(TRELLISES[options.effort]) if options.codec == "trellis" else E8Points()
+    Codec trellis gives way to e8 where that does better: no state of odd parity has a path to 0, which most entries of
+    sparse vectors are.
+    """
+    quantizers: list[Quantizer] = [E8Points()]
+    if options.codec == "trellis":
+        quantizers.insert(0, TrellisPaths(TRELLISES[options.effort]))
     auto = options.rotation == "auto"
     compare = auto and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
 
     def plan(rotation: Rotation) -> Plan | None:
         rotated = replace(layout, rotation=rotation)
-        if wanted is not None:
-            return plan_error(rotated, sampler, quantizer, *wanted)
         if options.coding == "fixed":
             return plan_fixed(rotated, sampler if compare else None, options.effort)
-        return plan_entropy(rotated, sampler, quantizer)
+        if wanted is not None:
+            plans = [plan_error(rotated, sampler, quantizer, *wanted) for quantizer in quantizers]
+        else:
+            plans = [plan for q in quantizers if (plan := plan_entropy(rotated, sampler, q)) is not None]
+        return min(plans, key=lambda plan: plan.bits_lost, default=None)
 
     if options.rotation != "auto":
         return plan(options.rotation)

@@ -191,6 +191,13 @@ class TestFiles:
         zeros = np.zeros((500, 20), np.float32)
         assert latq.decode(latq.encode(zeros, 3, codec="trellis")).tobytes() == zeros.tobytes()  # type: ignore[union-attr]
 
+    @pytest.mark.parametrize("bits", [2, 7])
+    def test_sparse_vectors_become_points(self, bits: float) -> None:
+        x = gaussian(512, 100) * (np.random.default_rng(1).random((512, 100)) < 0.05)
+        data = latq.encode(x, bits, codec="trellis", effort="fast", rotation="none")
+        assert codec_of(data)["codec"] == "e8"
+        check_accepted(data)
+
     def test_options(self) -> None:
         with pytest.raises(latq.ParameterError, match="entropy coding only"):
             latq.encode(gaussian(8, 8), codec="trellis", coding="fixed")

@@ -29,3 +29,9 @@ MAX_LEVEL, MAX_LEVELS = 1 << 20, 4096
 
 MAX_LEVEL_SHIFT, MAX_ALPHABET = 8, 255
 """Low bits of the index of a level that are stored as such, and how many high parts there may be."""
+
+MAX_CHECK = (1 << 13) - 1
+"""Largest parity check of a trellis: of 2^12 states."""
+
+MAX_GROUP = 1 << 15
+"""Entries that are rotated together."""

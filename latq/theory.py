@@ -11,6 +11,15 @@ R_STAR = 0.9063235369515509
 SCALAR_GAP = 0.5 * math.log2(math.pi * math.e / 6.0)
 """Bits that an entropy-coded uniform scalar quantizer loses at high rate: log2(2 pi e / 12) / 2 = 0.2546."""
 
+E8_GAP = 0.5 * math.log2(2.0 * math.pi * math.e * 929 / 12960)
+"""The same for points of E8, whose normalised second moment is 929 / 12960: 0.1464."""
+
+TRELLIS_GAP = 0.035
+"""What entropy-coded trellis-coded quantization with 256 states loses, by measurement."""
+
+GAPS = {"trellis": TRELLIS_GAP, "e8": E8_GAP, "scalar": SCALAR_GAP}
+"""Bits that each codec loses with entropy coding, the least first."""
+
 
 def product_limit(rate: float) -> float:
     """Gamma(R): least product error for independent Gaussian matrices, both at ``rate`` >= 0."""

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import latq
-from latq.codecs import e8_entropy
 from latq.codecs.blocks import blocks_of
-from latq.codecs.e8_entropy_design import Sample, design_for_rate
+from latq.codecs.e8_entropy import E8Points
+from latq.codecs.entropy_design import Sample, design_for_rate
+from latq.codecs.quantizer import integers_of, size_of, within_budget
 from latq.coding import model
 from latq.coding.model import Density
 from latq.errors import CorruptError
@@ -19,6 +20,8 @@ from latq.limits import MAX_WIDTH, MIN_WIDTH
 from latq.pipeline.describe import accuracy_of
 
 F32 = npt.NDArray[np.float32]
+
+E8 = E8Points()
 
 
 def gaussian(*shape: int, seed: int = 0) -> F32:
@@ -107,25 +110,23 @@ class TestCodec:
     def test_points_round_trip_in_the_size_foretold(self, step: float, blocks: int, seed: int) -> None:
         x = gaussian(8 * blocks, seed=seed)
         x[::37] *= 50
-        design = design_for_rate(sample(gaussian(4096), (0, 5, 40)), max(0.4, np.log2(4 / step)))
+        design = design_for_rate(E8, sample(gaussian(4096), (0, 5, 40)), max(0.4, np.log2(4 / step)))
         classes = np.random.default_rng(seed).integers(0, 3, blocks)
-        points = e8_entropy.quantize(blocks_of(x), classes, design.step, design.density)
-        stream, rest = e8_entropy.encode(points, design.density, classes)
-        assert (e8_entropy._read(stream, rest, design.density, classes) == points).all()
-        assert len(stream) + len(rest) <= e8_entropy.size_of(
-            int(e8_entropy.bit_cost(points, design.density, classes).sum()), points.size
-        )
+        points, _ = E8.choose(blocks_of(x), classes, design.step, design.density)
+        stream, rest = E8.encode(points, design.density, classes)
+        assert (E8.decode(stream, rest, design.density, classes, x.size) == integers_of(points, x.size)).all()
+        assert len(stream) + len(rest) <= size_of(int(E8.costs(points, design.density, classes).sum()), points.size)
 
     def test_loses_an_eighth_and_a_half_of_a_bit(self) -> None:
         """0.146 is the bound of the lattice (2 pi e G(E8)), 0.2546 what entropy-coded scalars lose."""
         x = gaussian(1 << 18)
         for rate in (2.0, 4.0, 7.0):
-            design = design_for_rate(sample(x[: 1 << 16]), rate)
+            design = design_for_rate(E8, sample(x[: 1 << 16]), rate)
             classes = np.zeros(x.size // 8, np.intp)
             blocks = blocks_of(x)
-            points = e8_entropy.within_budget(blocks, classes, design.density, design.step, int(rate * x.size / 8))
-            stream, rest = e8_entropy.encode(points, design.density, classes)
-            v = e8_entropy.integers_of(points, x.size)
+            points = within_budget(E8, blocks, classes, design.density, design.step, int(rate * x.size / 8))
+            stream, rest = E8.encode(points, design.density, classes)
+            v = integers_of(points, x.size)
             gain = float(x @ v) / float(v @ v)
             lost = 8 * (len(stream) + len(rest)) / x.size + 0.5 * np.log2(((x - gain * v) ** 2).mean())
             assert 0.143 < lost < 0.158
@@ -133,18 +134,18 @@ class TestCodec:
     def test_damage(self) -> None:
         x = gaussian(8 * 500)
         x[5] = 1000
-        design, classes = design_for_rate(sample(gaussian(4096)), 3.0), np.zeros(500, np.intp)
+        design, classes = design_for_rate(E8, sample(gaussian(4096)), 3.0), np.zeros(500, np.intp)
         density = design.density
-        points = e8_entropy.within_budget(blocks_of(x), classes, density, design.step, 1600)
-        stream, rest = e8_entropy.encode(points, density, classes)
+        points = within_budget(E8, blocks_of(x), classes, density, design.step, 1600)
+        stream, rest = E8.encode(points, density, classes)
         assert len(rest) == 4
         for bad in ((stream[:-2], rest), (stream + b"\0\0", rest), (stream, b""), (stream, rest * 2), (b"", rest)):
             with pytest.raises(CorruptError):
-                e8_entropy.decode(*bad, density, classes, x.size)
+                E8.decode(*bad, density, classes, x.size)
         flipped = bytearray(stream)
         flipped[40] ^= 1
         with pytest.raises(CorruptError):
-            e8_entropy.decode(bytes(flipped), rest, density, classes, x.size)
+            E8.decode(bytes(flipped), rest, density, classes, x.size)
 
 
 class TestFiles:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latq import kernels
-from latq.codecs import e8_entropy
 from latq.codecs.e8 import E8Params
 from latq.codecs.e8_design import offset_for, tables_for
+from latq.codecs.quantizer import lanes_for
 from latq.coding import rans
 from latq.coding.model import Density
 from latq.kernels import points, products, reference, search, vectors
@@ -127,7 +127,7 @@ class TestPoints:
         classes = np.repeat(np.random.default_rng(seed).integers(0, model.first.size, blocks), run)[:blocks]
         found = lattice_points(seed, blocks, spread)
         found <<= model.shifts[classes]
-        lanes = e8_entropy.lanes_for(blocks)
+        lanes = lanes_for(blocks)
         costs = points.point_costs(found, classes, model)
         stream, rest = points.encode_points(found, classes, model, lanes)
         assert same(compiled.point_costs(found, classes, model), costs)

@@ -50,7 +50,7 @@ def test_close_to_the_limit() -> None:
 
 
 def test_groups_and_partial_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latq.pipeline.metadata.CHUNK_ENTRIES", 1 << 17)
+    monkeypatch.setattr("latq.pipeline.tiling.CHUNK_ENTRIES", 1 << 17)
     a, b = pair(70_001, 25, mean=0.5)
     data = latq.encode(a, 3), latq.encode(b[:, :17], 3)
     assert len(latq.open(data[0])["data"].records) > 20

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 import latq
-from latq.codecs import e8_entropy, scalar
+from latq.codecs import scalar
 from latq.codecs.blocks import lowest_classes
+from latq.codecs.e8_entropy import E8Points
 from latq.codecs.scalar import Levels
 from latq.coding import rans
 from latq.coding.model import Density
@@ -30,7 +31,7 @@ FLOAT8 = [np.dtype(t) for t in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
 MOST = float(np.finfo(np.float32).max)  # the encoder takes no larger numbers for e8
 BITS = (1.3, 2.25, 3, 4.25, 6, 9.5)
 ENTROPY_BITS = (0.5, 1, 2.25, 4, 6, 8, 12)  # from 6.5 or so there are low bits
-KINDS = ("e8", "raw", "entropy", "scalar", "scalar entropy")
+KINDS = ("e8", "raw", "entropy", "scalar", "scalar entropy", "trellis")
 OTHERS = [np.dtype(t) for t in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
 
 
@@ -234,6 +235,7 @@ def small_files() -> dict[str, bytes]:
         "entropy": latq.encode(outliers((500, 1)), bits=4, coding="entropy", rotation="none", centre=True),
         "scalar": latq.encode(matrix((70, 2), np.float64), bits=5, codec="scalar", centre=True),
         "scalar entropy": latq.encode(matrix((99, 2)), bits=5, codec="scalar", coding="entropy", rho=0.8),
+        "trellis": latq.encode(outliers((500, 1)), bits=4, codec="trellis", rotation="none", centre=True),
     }
 
 
@@ -300,7 +302,7 @@ def with_tensor(**changes: Any) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("error", "change"),
     [
-        ("Unsupported", with_codec(codec="trellis", coding=7)),
+        ("Unsupported", with_codec(codec="e9", coding=7)),
         ("Unsupported", with_codec(codec="later", coding="fixed", q=[])),
         ("Unsupported", with_codec(coding="later")),
         ("Unsupported", lambda m: m | {"codecs": [*m["codecs"], {"codec": "later"}], "tensors": 3}),
@@ -540,7 +542,7 @@ def test_entropy_examples(density: Density, first: str, second: str, points: lis
     """Those of section 8.3."""
     sections = bytes.fromhex(first), bytes.fromhex(second)
     assert latq_min.entropy_integers(*sections, members(density), [0]).tolist() == [points]
-    assert e8_entropy.decode(*sections, density, np.zeros(1, np.intp), 8).tolist() == points
+    assert E8Points().decode(*sections, density, np.zeros(1, np.intp), 8).tolist() == points
 
 
 def members(density: Density) -> dict[str, Any]:
@@ -655,7 +657,7 @@ def test_entropy_models(shifts: tuple[int, ...], widths: tuple[int, ...]) -> Non
     values += 2 * np.where(shift > 0, random.integers(0, 1 << shift, (8, blocks)), 0)
     values += np.where(shift > 0, random.integers(0, 2, blocks), 0)
     values[7] += 2 * ((values >> 1).sum(axis=0) & 1)
-    first, second = e8_entropy.encode(values.astype(np.int32), density, of_block)
+    first, second = E8Points().encode(values.astype(np.int32), density, of_block)
     named = rans.encode(of_vector, classes) if classes > 1 else b""
     data = latq.encode(matrix((n, m)), bits=8, coding="entropy", rotation="none", centre=False)
     changed = crafted(

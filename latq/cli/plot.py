@@ -11,7 +11,7 @@ import numpy as np
 
 from latq.errors import ParameterError
 from latq.sources import atomic_output
-from latq.theory import R_STAR, SCALAR_GAP, product_limit, shannon_distortion, unbiased_limit
+from latq.theory import GAPS, R_STAR, product_limit, shannon_distortion, unbiased_limit
 
 FORMATS = ("png", "svg", "pdf")
 # Names of more points than this would hide each other.
@@ -50,26 +50,34 @@ def figure(target: str | None, *, force: bool, inputs: Sequence[str] = ()) -> It
 
 
 def draw_rate_distortion(drawing: Any, points: Sequence[Point]) -> None:
-    """Measured D against R, with the Shannon limit and the line of entropy-coded scalar quantization."""
+    """Measured D against R, with the Shannon limit and the lines of the codecs with entropy coding."""
     axes = drawing.subplots()
     rates = _span([rate for _, rate, _ in points], margin=1.0)
     shannon = [shannon_distortion(rate) for rate in rates]
-    scalar = [shannon_distortion(rate - SCALAR_GAP) for rate in rates]
     axes.plot(rates, shannon, "k-", label="Shannon limit $4^{-R}$")
-    axes.plot(rates, scalar, "k--", label=f"entropy-coded scalar, {SCALAR_GAP:.4f} bits above")
+    _draw_codecs(axes, rates, shannon_distortion)
     _mark(axes, points, "measured")
     _finish(axes, "D, mean squared error over mean square")
 
 
 def draw_product_limits(drawing: Any, points: Sequence[Point]) -> None:
-    """Gamma(R) and the unbiased limit against R, with ``points`` on the former."""
+    """Gamma(R), the unbiased limit and the lines of the codecs against R, with ``points`` on the first."""
     axes = drawing.subplots()
     rates = _span([R_STAR, *(rate for _, rate, _ in points)], margin=0.25)
     axes.plot(rates, [product_limit(rate) for rate in rates], "k-", label=r"$\Gamma(R)$, least $e^2$")
     axes.plot(rates, [unbiased_limit(rate, rate) for rate in rates], "k--", label="unbiased limit")
+    _draw_codecs(axes, rates, product_limit)
     axes.axvline(R_STAR, color="0.6", linestyle=":", label=f"$R^* = {R_STAR:.4f}$: time sharing below")
     _mark(axes, points, "rates asked for")
     _finish(axes, "product error $e^2$")
+
+
+def _draw_codecs(axes: Any, rates: Sequence[float], limit: Callable[[float], float]) -> None:
+    """A codec at some rate comes to the limit of a rate that is lower by what it loses."""
+    for i, (name, gap) in enumerate(GAPS.items()):
+        shown = [rate for rate in rates if rate > gap]
+        label = f"{name}, entropy-coded: {gap:.3f} bits above"
+        axes.plot(shown, [limit(rate - gap) for rate in shown], color=f"C{i}", linewidth=1, label=label)
 
 
 def _span(rates: Sequence[float], margin: float) -> list[float]:

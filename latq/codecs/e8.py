@@ -12,6 +12,7 @@ import numpy.typing as npt
 from latq import kernels
 from latq.codecs import e8_design, e8_scales
 from latq.codecs.blocks import BLOCK, F32, blocks_of, count_of, stream_of
+from latq.codecs.effort import Effort
 from latq.coding import packing, rans
 from latq.errors import CorruptError
 
@@ -43,9 +44,7 @@ def smallest_index_size(count: int, scales: int) -> int:
     return rans.size_bound(one_scale, rans.normalize(one_scale))
 
 
-def encode(
-    x: F32, params: E8Params, index_budget: int, effort: e8_scales.Effort = "default"
-) -> tuple[bytes, bytes, F32]:
+def encode(x: F32, params: E8Params, index_budget: int, effort: Effort = "default") -> tuple[bytes, bytes, F32]:
     """Code ``x`` (count,) of unit mean square: (scale-index section, digit section, decoded integers (count,)).
 
     The scale-index section is kept within ``index_budget`` bytes by charging its bits against the squared error.

@@ -1,134 +1,33 @@
-"""Codec e8 with entropy coding: points of E8 at one step size, no overload, coded by a static model (spec section 8.3).
+"""Codec e8 with entropy coding: points of E8 (spec section 8.3).
 
-Numbers enter as a flat stream and leave as the doubled coordinates of lattice points. A block of 8 costs its first
-coordinate (which tells the coset), six more given the coset, and the last given the parity that the others leave. The
-step is one for all blocks, the tables are those of the block's class. Loses 0.147 bits per entry to the Shannon limit
-at every rate (2 pi e G(E8) = 0.146).
+A block of 8 costs its first doubled coordinate (which tells the coset), six more given the coset, and the last given
+the parity that the others leave. Loses 0.147 bits per entry to the Shannon limit at every rate (2 pi e G(E8) = 0.146).
 """
 
-import math
-from collections.abc import Callable
-
 import numpy as np
-import numpy.typing as npt
 
 from latq import kernels
-from latq.codecs.blocks import BLOCK, F32, Classes, Number, count_of, stream_of
-from latq.coding import rans
-from latq.coding.budget import rank
+from latq.codecs.blocks import F32, Classes
+from latq.codecs.quantizer import I32, I64, Quantizer, Sections, lanes_for
 from latq.coding.model import Density
-from latq.errors import CorruptError, ParameterError
-from latq.kernels.elementary import exp2
-
-I32 = npt.NDArray[np.int32]
-# Bits per entry by which a chunk may stay below its budget.
-TOLERANCE = 0.002
-# Share of the error asked for that a chunk at least takes.
-CLOSE = 0.99
-MAX_TRIALS = 12
 
 
-def lanes_for(blocks: int) -> int:
-    """One lane per block of a row; as for scale indices, but eight symbols long."""
-    return rans.lanes_for(blocks * BLOCK)
+class E8Points(Quantizer):
+    """Doubled coordinates of points of E8: the nearest one of either coset, or the origin."""
 
+    noise = 929 / 12960
+    error_at_r_star = 0.36
 
-def quantize(x: F32, classes: Classes, step: float, density: Density | None) -> I32:
-    """Doubled coordinates (8, N) of points for blocks ``x`` (8, N).
+    def choose(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[I32, int]:
+        return kernels.choose_points(x, classes, np.float32(step), density.tables if density else None)
 
-    Without a density the nearest point; with one, that point of either coset, or the origin, for which error and bits
-    together are least, by what a bit is worth at this step.
-    """
-    points, _ = kernels.choose_points(x, classes, np.float32(step), density.tables if density else None)
-    return points
+    def costs(self, points: I32, density: Density, classes: Classes) -> I64:
+        return kernels.point_costs(points, classes, density.tables)
 
+    def encode(self, points: I32, density: Density, classes: Classes) -> Sections:
+        return kernels.encode_points(points, classes, density.tables, lanes_for(classes.size))
 
-def bit_cost(points: I32, density: Density, classes: Classes) -> npt.NDArray[np.int64]:
-    """Cost of each block in units of 2^-16 bit."""
-    return kernels.point_costs(points, classes, density.tables)
-
-
-def within_budget(x: F32, classes: Classes, density: Density, step: float, budget: int) -> I32:
-    """Points (8, N) for blocks ``x`` whose sections take ``budget`` bytes or a little less.
-
-    The step is adjusted until they do. Data that no step of this density brings below the budget is coded at the
-    smallest size found.
-    """
-    chosen, best = np.zeros(x.shape, np.int32), -math.inf
-    finer, coarser = None, None
-    # Bits per entry that an octave of the step saves, by measurement: fewer than 1 where many cost nothing anyway.
-    slope = max(1 - exp2(0.4 - 1.5 * 8 * budget / x.size), 0.3)
-    for _ in range(MAX_TRIALS):
-        points, cost = kernels.choose_points(x, classes, np.float32(step), density.tables)
-        excess = 8 * (size_of(cost, x.size) - budget) / x.size
-        if rank(excess) > best:
-            chosen, best = points, rank(excess)
-        if -TOLERANCE <= excess <= 0:
-            break
-        aim = excess + TOLERANCE / 2
-        finer, coarser = ((step, aim), coarser) if aim > 0 else (finer, (step, aim))
-        if finer and coarser:
-            # Between the two: by interpolation, but not too close to either.
-            share = min(max(finer[1] / (finer[1] - coarser[1]), 0.1), 0.9)
-            step = finer[0] + share * (coarser[0] - finer[0])
-        else:
-            step *= exp2(max(-1.0, min(1.0, aim / slope)))
-    return chosen
-
-
-def within_error(
-    x: F32, classes: Classes, density: Density, step: float, limit: float, error_of: Callable[[I32], float]
-) -> I32:
-    """Points (8, N) for blocks ``x`` whose error is at most ``limit``, and not much less.
-
-    The step is adjusted until ``error_of`` says so. Raises ParameterError for a limit that no step meets.
-    """
-    chosen, best = None, -1.0
-    for _ in range(MAX_TRIALS):
-        points = quantize(x, classes, step, density)
-        error = error_of(points)
-        if best < error <= limit:
-            chosen, best = points, error
-        if CLOSE * limit <= error <= limit:
-            break
-        step *= min(max(math.sqrt((1 + CLOSE) / 2 * limit / max(error, 1e-300)), 0.25), 4.0)
-    if chosen is None:
-        raise ParameterError("the error asked for is beyond the precision of the arithmetic; ask for a larger one")
-    return chosen
-
-
-def integers_of(points: npt.NDArray[Number], count: int) -> npt.NDArray[Number]:
-    """Doubled coordinates as a flat stream (count,)."""
-    return stream_of(points)[:count]
-
-
-def encode(points: I32, density: Density, classes: Classes) -> tuple[bytes, bytes]:
-    """(rANS section, escapes and low bits) of points (8, N) in blocks of ``classes`` (N,)."""
-    return kernels.encode_points(points, classes, density.tables, lanes_for(points.shape[1]))
-
-
-def decode(stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes, count: int) -> F32:
-    """Integers (count,) as float32, exact; CorruptError when a section is damaged."""
-    return integers_of(_read(stream, rest, density, classes), count)
-
-
-def overhead(count: int) -> int:
-    """Bytes that the two sections take beyond what the model says of ``count`` entries."""
-    blocks = count_of(count)
-    return 4 * lanes_for(blocks) + 16 + blocks // 4096
-
-
-def size_of(cost: int, count: int) -> int:
-    """Bytes of the two sections of ``count`` entries, from above; ``cost`` is the sum over their blocks."""
-    return cost // (8 * rans.COST_UNIT) + overhead(count)
-
-
-def _read(stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes) -> F32:
-    """Points (8, N); CorruptError when a section is damaged."""
-    low_size = density.tables.low_size(classes)
-    if len(rest) < low_size or (len(rest) - low_size) % 4:
-        raise CorruptError("the section behind the coded points has a wrong size")
-    points = kernels.decode_points(stream, rest, classes, density.tables, lanes_for(classes.size))
-    if points is None:
-        raise CorruptError("the coded points do not decode to their end state")
-    return points
+    def _decoded(
+        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes
+    ) -> F32 | None:
+        return kernels.decode_points(stream, rest, classes, density.tables, lanes_for(classes.size))

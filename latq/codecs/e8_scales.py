@@ -5,19 +5,18 @@ the budget is met by changing over from the one to the next at the right place.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
+from latq.codecs.effort import Effort
 from latq.coding import rans
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
-Effort = Literal["fast", "default"]
 
 # Blocks in the sample. There, a scale is tried only if its estimated error is within this factor of the least.
 _SAMPLE = 1 << 13
@@ -61,7 +60,7 @@ def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
 def _errors(x: F32, code: kernels.NestedCode, effort: Effort) -> F32:
     """Squared errors (K, N) of blocks (8, N) at every scale, but estimates where it is far from the best."""
     errors = kernels.estimated_errors(x, code)
-    if effort == "default":
+    if effort != "fast":
         near = errors <= errors.min(axis=0) * np.float32(_NEAR)
         for j, tried in enumerate(map(np.flatnonzero, near)):
             index = np.full(tried.size, j, np.uint8)

@@ -1,10 +1,11 @@
-"""Kernels: defined in NumPy (reference, points, search, codebook, vectors, products), native where built.
+"""Kernels: defined in NumPy (reference, points, paths, search, codebook, vectors, products), native where built.
 
 ``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
 """
 
 import os
 
+from latq.kernels.paths import Trellis
 from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, PointModel
 from latq.kernels.products import Integers
 from latq.kernels.reference import (
@@ -38,18 +39,22 @@ __all__ = [
     "PointModel",
     "RansReader",
     "RansTables",
+    "Trellis",
     "add8",
     "add_products",
     "cheapest_scales",
+    "choose_paths",
     "choose_points",
     "choose_scales",
     "codeword",
     "copy_transposed",
     "coset_points",
     "count_symbols",
+    "decode_paths",
     "decode_points",
     "digit_type",
     "divided",
+    "encode_paths",
     "encode_points",
     "estimated_errors",
     "finite",
@@ -61,6 +66,7 @@ __all__ = [
     "narrowed",
     "nearest_point",
     "pack_bits",
+    "path_costs",
     "peak",
     "point_costs",
     "put_products",
@@ -109,12 +115,15 @@ if _wants_native():
     from latq.kernels.compiled import (
         add_products,
         cheapest_scales,
+        choose_paths,
         choose_points,
         choose_scales,
         copy_transposed,
         count_symbols,
+        decode_paths,
         decode_points,
         divided,
+        encode_paths,
         encode_points,
         estimated_errors,
         fwht,
@@ -122,6 +131,7 @@ if _wants_native():
         join_digits,
         narrowed,
         pack_bits,
+        path_costs,
         peak,
         point_costs,
         put_products,
@@ -143,6 +153,7 @@ if _wants_native():
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
+    from latq.kernels.paths import choose_paths, decode_paths, encode_paths, path_costs
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
     from latq.kernels.products import add_products, narrowed, put_products
     from latq.kernels.reference import (

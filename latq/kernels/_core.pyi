@@ -21,6 +21,8 @@ def unrotate(x: F32, y: F32, signs: U8) -> None: ...
 SLICE: int
 WORDS_SLACK: int
 
+TRELLISES: list[tuple[int, int]]
+
 class PointModel: ...
 
 def point_model(
@@ -39,6 +41,30 @@ def choose_points(
     x: F32, classes: I32, inverse: float, worth: float, shrink: float, model: PointModel, points: I32
 ) -> int: ...
 def point_costs(points: I32, classes: I32, model: PointModel, costs: npt.NDArray[np.int64]) -> None: ...
+def path_costs(values: I32, classes: I32, model: PointModel, costs: npt.NDArray[np.int64]) -> None: ...
+def encode_paths(
+    values: I32,
+    classes: I32,
+    lanes: int,
+    model: PointModel,
+    states: U32,
+    words: U16,
+    escapes: I32,
+    low: U8,
+) -> tuple[int, int]: ...
+def decode_paths(
+    stream: U8, rest: U8, classes: I32, lanes: int, model: PointModel, h0: int, h1: int, values: F32
+) -> bool: ...
+def choose_paths(
+    x: F32,
+    classes: I32,
+    lanes: int,
+    inverse: float,
+    weights: I32 | None,
+    model: PointModel | None,
+    trellis: int,
+    values: I32,
+) -> int: ...
 def encode_points(
     points: I32,
     classes: I32,

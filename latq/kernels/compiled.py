@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import _core, products, reference, search, vectors
+from latq.kernels import _core, paths, products, reference, search, vectors
 from latq.kernels.codebook import Codebook
 from latq.kernels.packed_model import packed
+from latq.kernels.paths import Trellis
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
 from latq.kernels.products import Integers
 from latq.kernels.reference import F32, F64, I32, U8, Bits, RansTables, digit_type
@@ -108,19 +109,11 @@ def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel 
 
 
 def point_costs(points: I32, classes: Classes, model: PointModel) -> I64:
-    costs = np.empty(points.shape[1], np.int64)
-    _core.point_costs(_int32(points.T), _int32(classes), packed(model), costs)
-    return costs
+    return _costs(_core.point_costs, points, classes, model)
 
 
 def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) -> tuple[bytes, bytes]:
-    states, escapes = np.empty(lanes, np.uint32), np.empty(points.size, np.int32)
-    words = np.empty(points.size + _core.WORDS_SLACK, np.uint16)
-    low = np.empty(model.low_size(classes), np.uint8)
-    args = lanes, packed(model), states, words, escapes, low
-    coded, escaped = _core.encode_points(_int32(points.T), _int32(classes), *args)
-    stream = states.tobytes() + words[words.size - coded :].tobytes()
-    return stream, escapes[escapes.size - escaped :].tobytes() + low.tobytes()
+    return _encoded(_core.encode_points, points, classes, model, lanes)
 
 
 def decode_points(
@@ -131,8 +124,69 @@ def decode_points(
     return found.T if _core.decode_points(*octets, _int32(classes), lanes, packed(model), found) else None
 
 
+def _costs(kernel: Callable[..., None], points: I32, classes: Classes, model: PointModel) -> I64:
+    costs = np.empty(points.shape[1], np.int64)
+    kernel(_int32(points.T), _int32(classes), packed(model), costs)
+    return costs
+
+
+def _encoded(
+    kernel: Callable[..., tuple[int, int]], points: I32, classes: Classes, model: PointModel, lanes: int
+) -> tuple[bytes, bytes]:
+    states, escapes = np.empty(lanes, np.uint32), np.empty(points.size, np.int32)
+    words = np.empty(points.size + _core.WORDS_SLACK, np.uint16)
+    low = np.empty(model.low_size(classes), np.uint8)
+    args = lanes, packed(model), states, words, escapes, low
+    coded, escaped = kernel(_int32(points.T), _int32(classes), *args)
+    stream = states.tobytes() + words[words.size - coded :].tobytes()
+    return stream, escapes[escapes.size - escaped :].tobytes() + low.tobytes()
+
+
 def _int32(x: npt.NDArray[np.signedinteger]) -> I32:
     return np.ascontiguousarray(x, np.int32)
+
+
+# --- paths through a trellis --------------------------------------------------------------------------------------
+
+
+def choose_paths(
+    x: F32, classes: Classes, step: np.float32, model: PointModel | None, trellis: Trellis, lanes: int
+) -> tuple[I32, int]:
+    if (trellis.h0, trellis.h1) not in _core.TRELLISES:
+        return paths.choose_paths(x, classes, step, model, trellis, lanes)
+    rows = np.ascontiguousarray(x.T, np.float32)
+    found = np.empty(rows.shape, np.int32)
+    weights, tables = (_pairs(paths.path_weights(model, step)), packed(model)) if model else (None, None)
+    which = _core.TRELLISES.index((trellis.h0, trellis.h1))
+    inverse = float(np.float32(2) / step)
+    return found.T, _core.choose_paths(rows, _int32(classes), lanes, inverse, weights, tables, which, found)
+
+
+def path_costs(values: I32, classes: Classes, model: PointModel) -> I64:
+    return _costs(_core.path_costs, values, classes, model)
+
+
+def encode_paths(values: I32, classes: Classes, model: PointModel, lanes: int) -> tuple[bytes, bytes]:
+    return _encoded(_core.encode_paths, values, classes, model, lanes)
+
+
+def decode_paths(
+    stream: bytes | memoryview,
+    rest: bytes | memoryview,
+    classes: Classes,
+    model: PointModel,
+    trellis: Trellis,
+    lanes: int,
+) -> F32 | None:
+    found = _aligned((classes.size, BLOCK), np.float32)
+    octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
+    checks = trellis.h0, trellis.h1
+    return found.T if _core.decode_paths(*octets, _int32(classes), lanes, packed(model), *checks, found) else None
+
+
+def _pairs(weights: I32) -> I32:
+    """Every weight in 16 bits, and above it the next one of its class."""
+    return _int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)
 
 
 # --- fixed coding -------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) 
     low = ((points >> 1) & ((1 << shifts) - 1)).astype(np.uint32)
     # The last coordinate's lowest bit follows from the others: the coset takes its place.
     low[7] = low[7] & ~np.uint32(1) | (points[0] & 1).astype(np.uint32)
-    return stream, b"".join(e.astype("<i4").tobytes() for e in escapes) + _pack_low(low, shifts)
+    return stream, b"".join(e.astype("<i4").tobytes() for e in escapes) + pack_low(low, shifts)
 
 
 def decode_points(
@@ -174,7 +174,7 @@ def decode_points(
     if not reader.sound or taken != escapes.size:
         return None
     if low_size:
-        _join(points, _unpack_low(rest[len(rest) - low_size :], shifts), shifts)
+        _join(points, unpack_low(rest[len(rest) - low_size :], shifts), shifts)
     return points.astype(np.float32)
 
 
@@ -224,7 +224,7 @@ def _table(i: int, coset: I32, parity: I32, shifted: npt.NDArray[np.bool_]) -> n
 # --- low bits -----------------------------------------------------------------------------------------------------
 
 
-def _pack_low(low: npt.NDArray[np.uint32], shifts: I32) -> bytes:
+def pack_low(low: npt.NDArray[np.uint32], shifts: I32) -> bytes:
     """Low bits (8, N), ``shifts`` (N,) of each: as many bytes per block."""
     ends = np.cumsum(shifts, dtype=np.int64)
     out = np.zeros(int(shifts.sum()), np.uint8)
@@ -235,8 +235,8 @@ def _pack_low(low: npt.NDArray[np.uint32], shifts: I32) -> bytes:
     return out.tobytes()
 
 
-def _unpack_low(data: bytes | memoryview, shifts: I32) -> I32:
-    """Inverse of :func:`_pack_low`."""
+def unpack_low(data: bytes | memoryview, shifts: I32) -> I32:
+    """Inverse of :func:`pack_low`."""
     octets = np.frombuffer(data, np.uint8)
     ends = np.cumsum(shifts, dtype=np.int64)
     low = np.zeros((BLOCK, shifts.size), np.int32)

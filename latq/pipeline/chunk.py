@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
-from latq.codecs import e8, e8_entropy, scalar
+from latq.codecs import e8, quantizer, scalar
 from latq.codecs.blocks import BLOCK, blocks_of, lowest_classes
-from latq.codecs.e8_scales import Effort
+from latq.codecs.effort import Effort
 from latq.coding import rans
 from latq.errors import CorruptError
 from latq.pipeline.metadata import (
@@ -148,17 +148,17 @@ def encode_chunk(
     else:
         density, blocks, block_classes = codec.density, blocks_of(stream), lowest_classes(parts.classes, kept)
         if goal.limit is None:
-            points = e8_entropy.within_budget(blocks, block_classes, density, goal.step, budget)
+            points = quantizer.within_budget(codec.quantizer, blocks, block_classes, density, goal.step, budget)
         else:
 
             def error_of(points: npt.NDArray[np.int32]) -> float:
-                integers = e8_entropy.integers_of(points, stream.size).reshape(-1, kept)
+                integers = quantizer.integers_of(points, stream.size).reshape(-1, kept)
                 return fit(parts, rotated, integers, codec.classes, codec.scale).error
 
             limit = float(np.ldexp(goal.limit, -2 * parts.exponent))
-            points = e8_entropy.within_error(blocks, block_classes, density, goal.step, limit, error_of)
-        first, second = e8_entropy.encode(points, density, block_classes)
-        integers = e8_entropy.integers_of(points, stream.size)
+            points = quantizer.within_error(codec.quantizer, blocks, block_classes, density, goal.step, limit, error_of)
+        first, second = codec.quantizer.encode(points, density, block_classes)
+        integers = quantizer.integers_of(points, stream.size)
     found = fit(parts, rotated, integers.reshape(-1, kept), codec.classes, codec.scale)
     sections = [
         HEADER.pack(parts.exponent, 0, len(named), len(first)),
@@ -219,7 +219,7 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
         block_steps = index, np.array(codec.scales, np.float64)
     else:
         block_classes = lowest_classes(classes, kept)
-        integers = e8_entropy.decode(first, second, codec.density, block_classes, vectors * kept)
+        integers = codec.quantizer.decode(first, second, codec.density, block_classes, vectors * kept)
     if codec.classes:
         scales, alignment = scales[classes], None if alignment is None else alignment[classes]
     return RotatedChunk(

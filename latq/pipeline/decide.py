@@ -9,8 +9,11 @@ import numpy as np
 
 from latq.codecs import scalar_design
 from latq.codecs.blocks import are_mixed, blocks_of, count_of, lowest_classes
-from latq.codecs.e8_entropy_design import Sample
-from latq.codecs.e8_scales import Effort
+from latq.codecs.e8_entropy import E8Points
+from latq.codecs.effort import Effort
+from latq.codecs.entropy_design import Sample
+from latq.codecs.quantizer import Quantizer
+from latq.codecs.trellis import TRELLISES, TrellisPaths
 from latq.errors import InputError, ParameterError
 from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import prepare, stream_of
@@ -33,7 +36,7 @@ from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision, choose_classes
 
-CodecName = Literal["e8", "scalar", "raw"]
+CodecName = Literal["e8", "trellis", "scalar", "raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "codec": get_args(CodecName),
     "coding": (*get_args(Coding), None),
@@ -99,6 +102,8 @@ class EncodeOptions:
             scalar_plan.check_options(self.coding, self.bits, self.error, self.rho, self.pair is not None)
         elif self.rho is not None or self.pair is not None:
             raise ParameterError("--rho and --pair need --codec scalar")
+        elif self.codec == "trellis" and self.coding != "entropy":
+            raise ParameterError("codec trellis has entropy coding only; drop --coding or use --codec e8")
         if self.error is None:
             check_bits(self.bits, self.coding)
         else:
@@ -177,7 +182,7 @@ def _plan(
     sizes = found.centred_sizes if centre else found.sizes
     one_step = options.coding == "entropy"
     classes = None
-    if options.codec == "e8":
+    if options.codec in ("e8", "trellis"):
         classes = choose_classes(sum(sizes, Counter()), min(n, MAX_GROUP), len(sizes), options.precision, one_step)
     wanted, bits = None, options.bits
     if options.error is not None:
@@ -207,18 +212,26 @@ def _best_plan(
     layout: Layout, sampler: "_Sampler", wanted: tuple[float, float] | None, options: EncodeOptions
 ) -> Plan | None:
     """The plan for the rotation asked for, or for the one that does better on the sample; ``wanted`` is the error to
-    meet, relative to the centred energy and absolute, in place of the rate."""
+    meet, relative to the centred energy and absolute, in place of the rate.
 
+    Codec trellis gives way to e8 where that does better: no state of odd parity has a path to 0, which most entries of
+    sparse vectors are.
+    """
+    quantizers: list[Quantizer] = [E8Points()]
+    if options.codec == "trellis":
+        quantizers.insert(0, TrellisPaths(TRELLISES[options.effort]))
     auto = options.rotation == "auto"
     compare = auto and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
 
     def plan(rotation: Rotation) -> Plan | None:
         rotated = replace(layout, rotation=rotation)
-        if wanted is not None:
-            return plan_error(rotated, sampler, *wanted)
         if options.coding == "fixed":
             return plan_fixed(rotated, sampler if compare else None, options.effort)
-        return plan_entropy(rotated, sampler)
+        if wanted is not None:
+            plans = [plan_error(rotated, sampler, quantizer, *wanted) for quantizer in quantizers]
+        else:
+            plans = [plan for q in quantizers if (plan := plan_entropy(rotated, sampler, q)) is not None]
+        return min(plans, key=lambda plan: plan.bits_lost, default=None)
 
     if options.rotation != "auto":
         return plan(options.rotation)

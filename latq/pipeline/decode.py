@@ -18,12 +18,10 @@ from latq.pipeline.metadata import (
     Metadata,
     RawCodec,
     TensorEntry,
-    Tile,
-    Tiling,
     chunk_count,
-    matrix_shape,
     vectors_of_chunks,
 )
+from latq.pipeline.tiling import Tile, Tiling, matrix_shape
 
 if TYPE_CHECKING:
     from latq.pipeline.chunk import RotatedChunk

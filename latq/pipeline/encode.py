@@ -14,10 +14,11 @@ from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dum
 from latq.errors import InputError
 from latq.pipeline.chunk import Energies, Scratch, encode_chunk
 from latq.pipeline.decide import EncodeOptions, Lossless, decide
-from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, Tile, significant, unfit
+from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, significant, unfit
 from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import Plan
 from latq.pipeline.pool import ordered_map
+from latq.pipeline.tiling import Tile
 from latq.sources import Kind, Source, SourceTensor, boxes
 
 RAW_CHUNK_ENTRIES = 1 << 20

@@ -24,6 +24,7 @@ from latq.limits import (
     INNER_HIGH,
     INNER_LOW,
     MAX_ALPHABET,
+    MAX_CHECK,
     MAX_CLASSES,
     MAX_LEVEL,
     MAX_LEVEL_SHIFT,
@@ -37,17 +38,17 @@ from latq.limits import (
     MIN_WEIGHTS,
     MIN_WIDTH,
 )
+from latq.limits import MAX_GROUP as MAX_GROUP
+from latq.pipeline.tiling import Tiling
 
 if TYPE_CHECKING:
     from latq.codecs.e8 import E8Params
+    from latq.codecs.quantizer import Quantizer
     from latq.codecs.scalar import Levels
     from latq.coding.model import Density
 
 QUANTIZABLE = ("float64", "float32", "float16", "bfloat16")
-MAX_GROUP = 1 << 15
 MAX_CHUNK_ENTRIES = 1 << 26
-# Entries of the chunks that the encoder makes, about.
-CHUNK_ENTRIES = 1 << 20
 MAX_DIMENSIONS = 32
 MAX_ENTRIES = 1 << 48
 MAX_NAME_BYTES = 1024
@@ -61,6 +62,7 @@ Scale = Annotated[int, Meta(ge=1, le=MAX_SCALE)]
 Weight = Annotated[int, Meta(ge=0, le=255)]
 Shift = Annotated[int, Meta(ge=0, le=MAX_SHIFT)]
 Width = Annotated[int, Meta(ge=MIN_WIDTH, le=MAX_WIDTH)]
+Check = Annotated[int, Meta(ge=2, le=MAX_CHECK)]
 Level = Annotated[int, Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
 Dimension = Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
 Energy = Annotated[float, Meta(ge=0)]
@@ -114,31 +116,66 @@ class E8Codec(MatrixCodec, frozen=True, kw_only=True):
         return f"e8 q={self.q}"
 
 
-class E8EntropyCodec(MatrixCodec, frozen=True, kw_only=True):
-    """Lattice points at one step size, entropy-coded by the density of the tensor."""
+class DensityCodec(MatrixCodec, frozen=True, kw_only=True):
+    """Integers at one step size, entropy-coded by the density of the tensor."""
 
-    codec: Literal["e8"] = "e8"
     coding: Literal["entropy"] = "entropy"
     low: Annotated[int, Meta(ge=-MAX_WEIGHTS, le=INNER_LOW)]
     weights: Annotated[tuple[Weight, ...], Meta(min_length=MIN_WEIGHTS, max_length=MAX_WEIGHTS)]
-    odd: Annotated[int, Meta(ge=-128, le=127)]
     shifts: Annotated[tuple[Shift, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
     widths: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
+
+
+class E8EntropyCodec(DensityCodec, frozen=True, kw_only=True):
+    """Lattice points."""
+
+    codec: Literal["e8"] = "e8"
+    odd: Annotated[int, Meta(ge=-128, le=127)]
 
     id = 2 | 4 << 8
     label = "e8 entropy"
 
     @property
+    def quantizer(self) -> "Quantizer":
+        from latq.codecs.e8_entropy import E8Points
+
+        return E8Points()
+
+    @property
     def density(self) -> "Density":
-        return _density(self)
+        return _density(self, self.odd)
+
+
+class TrellisCodec(DensityCodec, frozen=True, kw_only=True):
+    """Integers along paths of a trellis, given by two parity-check polynomials."""
+
+    codec: Literal["trellis"] = "trellis"
+    checks: tuple[Check, Check]
+
+    id = 4 | 4 << 8
+
+    @property
+    def label(self) -> str:
+        return f"trellis S={1 << self.checks[0].bit_length() - 1}"
+
+    @property
+    def quantizer(self) -> "Quantizer":
+        from latq.codecs.trellis import TrellisPaths
+        from latq.kernels import Trellis
+
+        return TrellisPaths(Trellis(*self.checks))
+
+    @property
+    def density(self) -> "Density":
+        return _density(self, 0)
 
 
 @lru_cache(maxsize=64)
-def _density(codec: E8EntropyCodec) -> "Density":
+def _density(codec: DensityCodec, odd: int) -> "Density":
     """One object per codec: its tables are made once."""
     from latq.coding.model import Density
 
-    return Density(codec.low, codec.weights, codec.odd, codec.shifts, codec.widths)
+    return Density(codec.low, codec.weights, odd, codec.shifts, codec.widths)
 
 
 class ScalarCodec(MatrixCodec, frozen=True, kw_only=True):
@@ -200,13 +237,14 @@ class RawCodec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"raw {self.coding}"
 
 
-QuantizedCodec = E8Codec | E8EntropyCodec | ScalarCodec | ScalarEntropyCodec
+QuantizedCodec = E8Codec | E8EntropyCodec | TrellisCodec | ScalarCodec | ScalarEntropyCodec
 Codec = QuantizedCodec | RawCodec
 
 _CODECS: dict[str, dict[str, type[Codec]]] = {
     "raw": {"stored": RawCodec, "zstd": RawCodec},
     "e8": {"fixed": E8Codec, "entropy": E8EntropyCodec},
     "scalar": {"fixed": ScalarCodec, "entropy": ScalarEntropyCodec},
+    "trellis": {"entropy": TrellisCodec},
 }
 
 
@@ -270,87 +308,6 @@ class Metadata:
         return metadata
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Vectors [v0, v1) by entries [e0, e1) of one chunk."""
-
-    v0: int
-    v1: int
-    e0: int
-    e1: int
-
-    @property
-    def vectors(self) -> int:
-        return self.v1 - self.v0
-
-    @property
-    def length(self) -> int:
-        return self.e1 - self.e0
-
-    @property
-    def entries(self) -> int:
-        return self.vectors * self.length
-
-
-def _pieces(size: int, step: int) -> dict[int, int]:
-    """How many pieces of each length ``size`` is cut into, step by step."""
-    whole, rest = divmod(size, step)
-    return {length: count for length, count in ((step, whole), (rest, 1)) if length and count}
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How chunks tile an n x m matrix: groups of entries, and in each of them runs of vectors."""
-
-    n: int
-    m: int
-    group: int
-    chunk_vectors: int
-
-    @classmethod
-    def of(cls, entry: TensorEntry, codec: MatrixCodec) -> "Tiling":
-        n, m = matrix_shape(entry.shape, entry.axis)
-        return cls(n, m, codec.group, codec.chunk_vectors)
-
-    @classmethod
-    def choose(cls, n: int, m: int) -> "Tiling":
-        """The one that the encoder takes."""
-        group = min(n, MAX_GROUP)
-        return cls(n, m, group, max(1, min(m, CHUNK_ENTRIES // max(group, 1))))
-
-    @property
-    def groups(self) -> int:
-        return -(-self.n // self.group)
-
-    @property
-    def runs(self) -> int:
-        return -(-self.m // self.chunk_vectors)
-
-    @property
-    def count(self) -> int:
-        return self.groups * self.runs if self.n and self.m else 0
-
-    def shapes(self) -> dict[tuple[int, int], int]:
-        """How many chunks have each number of vectors and length."""
-        return {
-            (vectors, length): runs * groups
-            for vectors, runs in _pieces(self.m, self.chunk_vectors).items()
-            for length, groups in _pieces(self.n, self.group).items()
-        }
-
-    def tile(self, chunk: int) -> Tile:
-        g, r = divmod(chunk, self.runs)
-        v0, e0 = r * self.chunk_vectors, g * self.group
-        return Tile(v0, min(v0 + self.chunk_vectors, self.m), e0, min(e0 + self.group, self.n))
-
-
-def matrix_shape(shape: Sequence[int], axis: int) -> tuple[int, int]:
-    """(n, m) of an array with contraction axis ``axis``; a 0-D array is 1 x 1."""
-    if not shape:
-        return 1, 1
-    return shape[axis], prod(s for i, s in enumerate(shape) if i != axis)
-
-
 def chunk_count(entry: TensorEntry, codec: Codec) -> int:
     """Chunks that a tensor owns."""
     if isinstance(codec, RawCodec):
@@ -412,11 +369,13 @@ def _check_codec(codec: Codec, where: str) -> None:
         raise CorruptError(f"{where}: metadata: scales are not increasing")
     if codec.alignment == ("vector" if codec.classes else "class"):
         raise CorruptError(f"{where}: metadata: alignments per {codec.alignment}, but {codec.classes} classes")
-    if isinstance(codec, E8EntropyCodec):
+    if isinstance(codec, DensityCodec):
         if not len(codec.shifts) == len(codec.widths) == max(codec.classes, 1):
             raise CorruptError(f"{where}: metadata: widths or shifts are not those of {codec.classes} classes")
         if codec.low + len(codec.weights) - 1 < INNER_HIGH:
             raise CorruptError(f"{where}: metadata: the weights end below {INNER_HIGH}")
+    if isinstance(codec, TrellisCodec) and not _are_checks(*codec.checks):
+        raise CorruptError(f"{where}: metadata: {list(codec.checks)} are no parity checks of a trellis")
     if isinstance(codec, ScalarCodec | ScalarEntropyCodec):
         _check_levels(codec, where)
     if codec.group * codec.chunk_vectors > MAX_CHUNK_ENTRIES:
@@ -431,6 +390,11 @@ def _check_levels(codec: ScalarCodec | ScalarEntropyCodec, where: str) -> None:
         raise CorruptError(f"{where}: metadata: {count} is not a number of levels for fixed coding")
     if isinstance(codec, ScalarEntropyCodec) and codec.table.alphabet > MAX_ALPHABET:
         raise CorruptError(f"{where}: metadata: a shift of {codec.shift} is too little for {count} levels")
+
+
+def _are_checks(h0: int, h1: int) -> bool:
+    """Whether h0 has both its ends, at least 2 apart, and h1 lies between them."""
+    return h0 & 1 == 1 and h0 > 4 and h1 & 1 == 0 and h1 < 1 << h0.bit_length() - 1
 
 
 def _is_packable(q: int) -> bool:

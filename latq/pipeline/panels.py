@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from latq.pipeline.metadata import Tile, Tiling
 from latq.pipeline.pool import ordered_flat_map
+from latq.pipeline.tiling import Tile, Tiling
 from latq.sources import MatrixView
 
 Array = npt.NDArray[Any]

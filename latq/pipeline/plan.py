@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from latq.codecs import blocks, e8, e8_design, e8_entropy
-from latq.codecs.e8_entropy_design import Sample, design_for_error, design_for_rate
-from latq.codecs.e8_scales import Effort
+from latq.codecs import blocks, e8, e8_design
+from latq.codecs.effort import Effort
+from latq.codecs.entropy_design import Sample, design_for_error, design_for_rate
+from latq.codecs.quantizer import Quantizer, overhead
+from latq.codecs.trellis import TrellisPaths
 from latq.coding import rans
 from latq.coding.model import Density
 from latq.coding.packing import is_packable
@@ -26,10 +28,10 @@ from latq.pipeline.metadata import (
     E8EntropyCodec,
     MatrixCodec,
     QuantizedCodec,
-    Tile,
-    Tiling,
+    TrellisCodec,
     side_bytes,
 )
+from latq.pipeline.tiling import Tile, Tiling
 from latq.theory import R_STAR
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import ZERO_SIZE, SizeClasses, power
@@ -49,10 +51,6 @@ MAX_CONTAINER_SHARE = 0.1
 TYPICAL_CODEC_BYTES = 600
 SMALLEST_ERROR = 1e-6
 LOWEST_RATE, HIGHEST_RATE = 0.25, 12.0
-# About the error of entropy coding at R*, where time sharing begins.
-ERROR_AT_R_STAR = 0.36
-# Noise of lattice points, over the square of the step.
-SECOND_MOMENT = 929 / 12960
 
 NESTING_RATIOS = tuple(q for q in range(2, MAX_Q + 1) if is_packable(q))
 
@@ -160,7 +158,8 @@ class Layout:
 class Plan:
     """How one matrix is coded: parameters for the file, what to reach in each chunk, and about how large that gets.
 
-    ``bits_lost`` compares plans of one tensor for codec e8: rate + log2(error) / 2, as foreseen from the sample.
+    ``bits_lost`` compares plans of one tensor for codecs e8 and trellis: rate + log2(error) / 2, as foreseen from the
+    sample.
     """
 
     codec: QuantizedCodec
@@ -234,23 +233,23 @@ def _fixed_plan(
     )
 
 
-def plan_entropy(layout: Layout, sampler: Sampler) -> Plan | None:
+def plan_entropy(layout: Layout, sampler: Sampler, quantizer: Quantizer) -> Plan | None:
     """Step and density for the rate of ``layout``; None when there is no room at all.
 
     Below R* the rate goes to a part of the rotated coordinates, which gets R* (time sharing: Ordentlich & Polyanskiy
     2024 show that it is optimal for products).
     """
-    flushes = [e8_entropy.overhead(count) for count in layout.coded]
+    flushes = [overhead(count) for count in layout.coded]
     spare = layout.room() - sum(flushes)
     if spare <= 0:
         return None
     rate = spare * 8 / layout.entries
     if rate < R_STAR and layout.rotation == "hadamard":
         layout = replace(layout, kept=ceil(KEPT_ALL * rate / R_STAR))
-    design = design_for_rate(sampler(layout), spare * 8 / sum(layout.coded))
-    codec = _entropy_codec(design.density, layout)
+    design = design_for_rate(quantizer, sampler(layout), spare * 8 / sum(layout.coded))
+    codec = _entropy_codec(quantizer, design.density, layout)
     spare = max(0, layout.room(codec) - sum(flushes))
-    noise = design.step * design.step * SECOND_MOMENT
+    noise = design.step * design.step * quantizer.noise
 
     def expected(index: int, norm: float, rms: float) -> float:
         rate = design.class_rates[index]
@@ -262,14 +261,14 @@ def plan_entropy(layout: Layout, sampler: Sampler) -> Plan | None:
     return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, design.rate, design.distortion))
 
 
-def plan_error(layout: Layout, sampler: Sampler, distortion: float, error: float) -> Plan:
+def plan_error(layout: Layout, sampler: Sampler, quantizer: Quantizer, distortion: float, error: float) -> Plan:
     """Step and density for a total squared error of ``error``, which is ``distortion`` of the centred energy."""
     share = 1.0
-    if distortion > ERROR_AT_R_STAR and layout.rotation == "hadamard":
-        layout = replace(layout, kept=max(1, ceil(KEPT_ALL * (1 - distortion) / (1 - ERROR_AT_R_STAR))))
+    if distortion > quantizer.error_at_r_star and layout.rotation == "hadamard":
+        layout = replace(layout, kept=max(1, ceil(KEPT_ALL * (1 - distortion) / (1 - quantizer.error_at_r_star))))
         share = sum(layout.coded) / layout.entries
-    design = design_for_error(sampler(layout), max(distortion - (1 - share), distortion / 16) / share)
-    noise = design.step * design.step * SECOND_MOMENT
+    design = design_for_error(quantizer, sampler(layout), max(distortion - (1 - share), distortion / 16) / share)
+    noise = design.step * design.step * quantizer.noise
 
     def expected(index: int, norm: float, rms: float) -> float:
         energy = rms * rms
@@ -278,7 +277,7 @@ def plan_error(layout: Layout, sampler: Sampler, distortion: float, error: float
     goals = tuple(Goal(0, design.step, error * part) for part in layout.shares(expected))
     size = sum(layout.side) + int(design.rate * sum(layout.coded)) // 8
     return Plan(
-        _entropy_codec(design.density, layout),
+        _entropy_codec(quantizer, design.density, layout),
         layout.classes,
         goals,
         size,
@@ -292,15 +291,13 @@ def _bits_lost(layout: Layout, rate: float, distortion: float) -> float:
     return share * rate + log2(1 - share * (1 - distortion) + 1e-300) / 2
 
 
-def _entropy_codec(density: Density, layout: Layout) -> E8EntropyCodec:
-    return E8EntropyCodec(
-        low=density.low,
-        weights=density.codes,
-        odd=density.odd,
-        shifts=density.shifts,
-        widths=density.widths,
-        **layout.common,
-    )
+def _entropy_codec(quantizer: Quantizer, density: Density, layout: Layout) -> E8EntropyCodec | TrellisCodec:
+    common = layout.common | {
+        "low": density.low, "weights": density.codes, "shifts": density.shifts, "widths": density.widths
+    }  # fmt: skip
+    if isinstance(quantizer, TrellisPaths):
+        return TrellisCodec(checks=(quantizer.trellis.h0, quantizer.trellis.h1), **common)
+    return E8EntropyCodec(odd=density.odd, **common)
 
 
 def check_error(error: float, coding: Coding) -> None:

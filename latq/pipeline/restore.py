@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from latq.pipeline.decode import Tensor, expecting_whole
-from latq.pipeline.metadata import MatrixCodec, Tile
+from latq.pipeline.metadata import MatrixCodec
 from latq.pipeline.pool import ordered_map
 from latq.pipeline.rounding import narrowed
+from latq.pipeline.tiling import Tile
 from latq.sources import MatrixView, WritableArray, boxes
 
 PANEL_BYTES = 1 << 26

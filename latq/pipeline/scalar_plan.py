@@ -12,9 +12,10 @@ from latq.errors import InputError, ParameterError
 from latq.kernels import tree_sum
 from latq.limits import MAX_LEVELS
 from latq.pipeline.chunk import Goal, prepare, stream_of
-from latq.pipeline.metadata import ScalarCodec, ScalarEntropyCodec, Tile, Tiling
+from latq.pipeline.metadata import ScalarCodec, ScalarEntropyCodec
 from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import NESTING_RATIOS, Coding, Layout, Plan, Sampler
+from latq.pipeline.tiling import Tile, Tiling
 from latq.sources import MatrixView
 from latq.transforms.rotation import rotate
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
-from latq.pipeline.metadata import Tile
 from latq.pipeline.panels import Array, Panels
+from latq.pipeline.tiling import Tile
 from latq.transforms.sizes import sizes_of
 
 # The sample of vectors: so many entries in all, from so many chunks.

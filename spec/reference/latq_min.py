@@ -69,7 +69,7 @@ def open_file(data: bytes) -> File:
     return File(data, align, codecs, tensors, chunk_lists(codecs, tensors, records))
 # 3 Metadata. Rules: a type; a range; a set of strings; an object; an array (rule of its members, range of their number)
 CODECS = {"raw": {"stored": 0x0101, "zstd": 0x0201}, "e8": {"fixed": 0x0302, "entropy": 0x0402}}
-CODECS |= {"scalar": {"fixed": 0x0303, "entropy": 0x0403}}
+CODECS |= {"scalar": {"fixed": 0x0303, "entropy": 0x0403}, "trellis": {"entropy": 0x0404}}
 FLOATS = {name: float(ml_dtypes.finfo(name).max) for name in ("float64", "float32", "float16", "bfloat16")}
 ANY, CHUNK, GROUP = range(2**1024), range(1, 2**26 + 1), range(1, 2**15 + 1)
 DTYPES = {*FLOATS, "float8_e4m3fn", "float8_e5m2", "bool", *(f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64))}
@@ -82,10 +82,11 @@ E8 = {"codec": str, "coding": str, "seed": range(2**63), "centre": bool, "group"
 E8 |= {"rotation": {"hadamard", "none"}, "scale": {"float16", "float32"}, "alignment": {"vector", "class", "tensor"}}
 E8 |= {"classes": range(33), "kept": range(1, 65537)}
 FIXED = {"q": range(2, 4097), "scales": (range(1, 256), range(1, 17)), "offset": (range(-4, 5), range(8, 9))}
-ENTROPY = {"low": range(-255, -1), "weights": (range(256), range(5, 256)), "odd": range(-128, 128)}
+ENTROPY = {"low": range(-255, -1), "weights": (range(256), range(5, 256))}
 ENTROPY |= {"shifts": (range(17), range(1, 33)), "widths": (range(-128, 256), range(1, 33))}
 SCALAR = E8 | {"levels": (range(-(2**20), 2**20 + 1), range(2, 4097))}
-RULES = {0x0302: E8 | FIXED, 0x0402: E8 | ENTROPY, 0x0303: SCALAR, 0x0403: SCALAR | {"shift": range(9)}}
+RULES = {0x0302: E8 | FIXED, 0x0402: E8 | ENTROPY | {"odd": range(-128, 128)}, 0x0303: SCALAR}
+RULES |= {0x0403: SCALAR | {"shift": range(9)}, 0x0404: E8 | ENTROPY | {"checks": (range(2, 8192), range(2, 3))}}
 def fits(value: object, rule: object) -> bool:
     if isinstance(rule, range | set):
         return type(value) is (int if isinstance(rule, range) else str) and value in rule
@@ -134,6 +135,8 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         else:
             need(codec["low"] + len(codec["weights"]) > 2, "last weight")
             need(len(codec["shifts"]) == len(codec["widths"]) == max(1, codec["classes"]), "shifts or widths")
+            h0, h1 = codec.get("checks", (5, 2))
+            need(h0 % 2 and h0 > 4 and h1 % 2 == 0 and h1 < 1 << h0.bit_length() - 1, "checks")
         need(codec["alignment"] != ("vector" if codec["classes"] else "class"), "alignments and classes")
         need(codec["group"] * codec["chunk_vectors"] <= 2**26, "size of chunks")
     need(len({tensor["name"] for tensor in tensors}) == len(tensors), "names not unique")
@@ -197,7 +200,8 @@ def e8_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtyp
     elif codec["coding"] == "fixed":
         integers = fixed_integers(first, second, codec, len(of_entry))
     else:
-        integers = entropy_integers(first, second, codec, of_entry.min(1).tolist())
+        decode = path_integers if codec["codec"] == "trellis" else entropy_integers
+        integers = decode(first, second, codec, of_entry.min(1).tolist())
     z = np.zeros(shape, np.float32)
     z[:, :kept] = integers.reshape(-1)[: shape[0] * kept].reshape(shape[0], kept)
     if codec["rotation"] == "hadamard":  # 4.3
@@ -304,7 +308,7 @@ def density(codec: dict, c: int) -> list[tuple[int, int]]:  # 8.3: values of cla
     return pairs
 def make_table(codec: dict, c: int, modulus: int, residue: int) -> tuple[list[int], list[int]]:  # values, starts
     pairs = [(v, byte) for v, byte in density(codec, c) if v % modulus == residue]
-    tilt = codec["odd"] if modulus == 1 and codec["shifts"][c] == 0 else 0
+    tilt = codec.get("odd", 0) if modulus == 1 and codec["shifts"][c] == 0 else 0
     codes = [max(0, byte + tilt * (v % 2)) for v, byte in pairs]
     weights = [round(2 ** (31 - code % 16 / 16)) >> code // 16 for code in codes]
     total = sum(weights)
@@ -339,6 +343,29 @@ def entropy_integers(first: bytes, second: bytes, codec: dict, classes: list[int
             k[7] += sum(k[:7]) % 2 - c
             t[:] = (2 * i + c for i in k)
     return np.array(points).astype(np.int32)  # modulo 2^32
+def path_integers(first: bytes, second: bytes, codec: dict, classes: list[int]) -> np.ndarray:  # 8.5
+    blocks, shifts, (h0, h1) = len(classes), [codec["shifts"][c] for c in classes], codec["checks"]
+    rans = Rans(first, 8 * blocks)
+    starts, length = [*accumulate(shifts, initial=0)], 8 * divide_up(blocks, rans.lanes)
+    low_at = len(second) - starts[-1]
+    need(low_at >= 0 and low_at % 4 == 0, "length of escapes and low bits")
+    escapes = np.frombuffer(second[:low_at], "<i4").tolist()[::-1]
+    tables = {(c, m, r): make_table(codec, c, m, r) for c in set(classes) for m in (1, 2) for r in range(m)}
+    integers, states = np.zeros(8 * blocks, np.int64), [0] * rans.lanes
+    for t, lane in ((t, lane) for t in range(length) for lane in range(rans.lanes) if lane * length + t < 8 * blocks):
+        (b, i), s = divmod(lane * length + t, 8), states[lane]
+        shift, values = shifts[b], tables[classes[b], *((1, 0) if shifts[b] else (2, s % 2))]
+        symbol = rans.symbol(lane, values[1])
+        need(symbol > 0 or escapes, "escape missing")
+        k = values[0][symbol] if symbol > 0 else escapes.pop()
+        if shift:
+            low = bit_string(second[low_at + starts[b] : low_at + starts[b + 1]], shift, 8)
+            k = 2 * ((k << shift) + int(low[i])) + s % 2
+        integers[8 * b + i] = k
+        states[lane] = s // 2 ^ s % 2 * (h0 // 2) ^ k // 2 % 2 * (h1 // 2)
+    rans.end()
+    need(not escapes, "escapes left over")
+    return integers.astype(np.int32)  # modulo 2^32
 def raw_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:  # 9
     size = prod(shape) * dtype.itemsize
     if codec["coding"] == "zstd":

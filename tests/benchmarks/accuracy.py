@@ -4,7 +4,7 @@ usage: python tests/benchmarks/accuracy.py gaussian                N(0,1) 4096 x
        python tests/benchmarks/accuracy.py files FILE...           each file: rate, D, bits lost, seconds
        python tests/benchmarks/accuracy.py pairs pairs.h5          X (tokens x in) times W (in x out) for every layer
        python tests/benchmarks/accuracy.py requests                30 random shapes, 5 dtypes: asked for and achieved
-options: --bits 2.25,3.25,4.25   --axis K   --coding fixed|entropy
+options: --bits 2.25,3.25,4.25   --axis K   --coding fixed|entropy   --codec e8|trellis   --effort E
 """
 
 import argparse
@@ -115,11 +115,13 @@ def main():
     parser.add_argument("--bits", default="2.25,3.25,4.25")
     parser.add_argument("--axis", type=int)
     parser.add_argument("--coding", default="fixed")
+    parser.add_argument("--codec", default="e8")
+    parser.add_argument("--effort", default="default")
     options = parser.parse_args()
     if options.what == "requests":
         requests()
         return
-    coding = ["--coding", options.coding]
+    coding = ["--coding", options.coding, "--codec", options.codec, "--effort", options.effort]
     axis = ["--axis", options.axis] if options.axis is not None else []
     rates = [float(b) for b in options.bits.split(",")]
     with tempfile.TemporaryDirectory() as directory:

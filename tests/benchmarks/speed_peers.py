@@ -20,12 +20,12 @@ from rivals import FAMILIES, SLACK, Peer, Unreachable, fit, make_peers
 
 import latq
 from latq import kernels
-from latq.codecs.e8_entropy import lanes_for
+from latq.codecs.quantizer import lanes_for
 from latq.container import dump_canonical
 from latq.kernels.points import shrinkage
 from latq.pipeline.decide import EncodeOptions, decide
 from latq.pipeline.encode import source_of
-from latq.pipeline.metadata import CHUNK_ENTRIES
+from latq.pipeline.tiling import CHUNK_ENTRIES
 from latq.theory import bits_lost, product_limit
 
 ENCODE_BASE, DECODE_BASE = "SZ3 NOPRED", "ggml IQ4_XS"

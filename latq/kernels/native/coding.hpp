@@ -108,15 +108,10 @@ inline void encode_points(const int32_t* points, const int32_t* classes, size_t 
                           const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
                           size_t low_size, size_t found[2]) {
     const uint8_t* const low_end = low + low_size;
-    Writer writer(words + 8 * blocks + WORDS_SLACK);
-    uint16_t* const words_end = writer.words;
-    int32_t* const escapes_end = escapes + 8 * blocks;
-    escapes = escapes_end;
-    alignas(64) uint32_t infos[8][MAX_LANES];
-    alignas(64) int32_t values[8][MAX_LANES];
+    RowWriter writer(words + 8 * blocks + WORDS_SLACK, escapes + 8 * blocks);
     for (size_t row = (blocks + lanes - 1) / lanes; row-- > 0;) {
         const size_t b = row * lanes, count = blocks - b < lanes ? blocks - b : lanes;
-        const bool near = count == MAX_LANES && infos_near(points + 8 * b, classes + b, model, infos);
+        const bool near = count == MAX_LANES && infos_near(points + 8 * b, classes + b, model, writer.infos);
         // Whole vectors of blocks, of which the last may be beyond the end: those come from a copy.
         for (size_t lane = 0; lane < count && !near; lane += W) {
             const size_t n = count - lane < W ? count - lane : W;
@@ -128,31 +123,13 @@ inline void encode_points(const int32_t* points, const int32_t* classes, size_t 
             const Selection of = select_tables(own, model);
             for (int i = 0; i < 8; ++i) {
                 const I k = p[i] >> 1;
-                store(infos[i] + lane, gather(model.infos + kind_of(i), place_of(k, p[0] & 1, of)));
-                store(values[i] + lane, of.shift > 0 ? k >> of.shift : p[i]);
+                store(writer.infos[i] + lane, gather(model.infos + kind_of(i), place_of(k, p[0] & 1, of)));
+                store(writer.values[i] + lane, of.shift > 0 ? k >> of.shift : p[i]);
             }
         }
-        for (int i = 8; i-- > 0;) {
-            if (W >= 8 && count == MAX_LANES) {
-                uint32_t escaped = 0;
-                for (size_t lane = MAX_LANES; lane > 0;) {
-                    lane -= W;
-                    const U info = load<U>(infos[i] + lane);
-                    encode_lanes<PRECISION>(writer, lane, info);
-                    escaped |= lanes_of((I)(info >> 16 == 0u)) << lane;
-                }
-                for (; escaped; escaped &= ~(1u << (31 - __builtin_clz(escaped))))
-                    *--escapes = values[i][31 - __builtin_clz(escaped)];
-            } else {
-                for (size_t lane = count; lane-- > 0;) {
-                    encode_lane<PRECISION>(writer, lane, infos[i][lane]);
-                    if (infos[i][lane] >> 16 == 0) *--escapes = values[i][lane];
-                }
-            }
-        }
+        writer.write(count);
     }
-    std::memcpy(states, writer.states, 4 * lanes);
-    found[0] = (size_t)(words_end - writer.words), found[1] = (size_t)(escapes_end - escapes);
+    writer.finish(lanes, states, found);
     for (size_t b = 0; b < blocks; ++b)
         if (const int shift = model.shifts[classes[b]]) {
             split_low(points + 8 * b, shift, low, (size_t)(low_end - low));

@@ -4,6 +4,8 @@
 #include "codewords.hpp"
 #include "coding.hpp"
 #include "layout.hpp"
+#include "path_coding.hpp"
+#include "paths.hpp"
 #include "points.hpp"
 #include "products.hpp"
 #include "rans.hpp"
@@ -27,6 +29,10 @@ const Kernels kernels = {
     .point_costs = point_costs,
     .encode_points = encode_points,
     .decode_points = decode_points,
+    .choose_paths = choose_paths,
+    .path_costs = path_costs,
+    .encode_paths = encode_paths,
+    .decode_paths = decode_paths,
     .decode_symbols = {decode_symbols<12>, decode_symbols<14>},
     .encode_symbols = {encode_symbols<12>, encode_symbols<14>},
     .unpack8 = unpack_bits<uint8_t>,

@@ -53,6 +53,21 @@ constexpr size_t SLICE = 1 << 13;
 constexpr size_t PRICES = 2;
 constexpr size_t CHOICE_SIZE = 64 * SLICE;
 constexpr uint32_t PLACES = 256;
+constexpr size_t MAX_LANES = 32;
+
+// Of paths.py: CAP, FAR, STRETCH; rows of a stretch with those that are looked ahead.
+constexpr int PATH_CAP = 2047, PATH_FAR = 1 << 14;
+constexpr size_t PATH_STRETCH = 768, PATH_ROWS = PATH_STRETCH + 64;
+// The trellises that paths are sought in.
+struct Trellis {
+    uint32_t h0, h1;
+};
+constexpr Trellis TRELLISES[] = {{013, 04}, {045, 010}, {0515, 0362}};
+constexpr size_t TRELLIS_COUNT = sizeof TRELLISES / sizeof *TRELLISES;
+constexpr size_t path_blocks(size_t blocks, size_t lanes) { return (blocks + lanes - 1) / lanes; }
+// Words of scratch for a choice of paths.
+constexpr size_t residues_size(size_t length) { return (length + 15) / 16 * MAX_LANES; }
+constexpr size_t paths_size(size_t length, uint32_t h0) { return residues_size(length) + PATH_ROWS * (h0 + 1); }
 // Words before a stream that may be written.
 constexpr size_t WORDS_SLACK = 16;
 
@@ -153,6 +168,21 @@ struct Kernels {
     bool (*decode_points)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
                           const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, float* points);
+
+    // paths.choose_paths in TRELLISES[trellis]; ``inverse`` is 2 over the step, ``weights`` those of k and k + 1 in
+    // the halves of entry k + 128 of a class, null without a model. ``scratch`` is paths_size words.
+    int64_t (*choose_paths)(const float* x, const int32_t* classes, size_t blocks, size_t lanes, float inverse,
+                            const int32_t* weights, const PointModel* model, size_t trellis, int32_t* values,
+                            uint32_t* scratch);
+    // paths.path_costs, encode_paths and decode_paths, as those of points.
+    void (*path_costs)(const int32_t* values, const int32_t* classes, size_t blocks, const PointModel& model,
+                       int64_t* costs);
+    void (*encode_paths)(const int32_t* values, const int32_t* classes, size_t blocks, size_t lanes,
+                         const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
+                         size_t low_size, size_t found[2]);
+    bool (*decode_paths)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
+                         const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
+                         const PointModel& model, uint32_t h0, uint32_t h1, float* values);
 
     // Streams of symbols below 256 by one table of precision 12 or 14 ([0] and [1]): slots (2^p + 3 bytes), infos (256).
     bool (*decode_symbols[2])(const uint8_t* stream, size_t words, size_t lanes, const uint8_t* slots,

@@ -2,6 +2,7 @@
 // Arrays that a kernel fills are allocated by the caller, latq/kernels/compiled.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +11,7 @@
 #include <bit>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -179,16 +181,42 @@ int64_t choose_points(Array<const float, 2> x, Array<const int32_t, 1> classes, 
                                  weights.data());
 }
 
-void point_costs(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, const PointModel& model,
-                 Array<int64_t, 1> costs) {
+template <auto KERNEL>
+void costs(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, const PointModel& model,
+           Array<int64_t, 1> costs) {
     const size_t blocks = points.shape(0);
     require(points.shape(1) == 8 && costs.shape(0) == blocks, "points: shapes differ");
     nb::gil_scoped_release unlocked;
     check_classes(classes, blocks, model);
-    active->point_costs(points.data(), classes.data(), blocks, model, costs.data());
+    (active->*KERNEL)(points.data(), classes.data(), blocks, model, costs.data());
 }
 
-bool lanes_are_sound(size_t lanes) { return is_power_of_two(lanes) && lanes <= 32; }
+// So many lanes that every one has blocks, however they are dealt out.
+bool lanes_are_sound(size_t lanes, size_t blocks) {
+    return is_power_of_two(lanes) && lanes <= MAX_LANES && (lanes == 1 || lanes <= blocks / lanes);
+}
+
+// Their parity checks.
+std::vector<std::pair<uint32_t, uint32_t>> trellises() {
+    std::vector<std::pair<uint32_t, uint32_t>> found;
+    for (const Trellis& trellis : TRELLISES) found.emplace_back(trellis.h0, trellis.h1);
+    return found;
+}
+
+int64_t choose_paths(Array<const float, 2> x, Array<const int32_t, 1> classes, size_t lanes, float inverse,
+                     std::optional<Array<const int32_t, 2>> weights, const PointModel* model, size_t trellis,
+                     Array<int32_t, 2> values) {
+    const size_t blocks = x.shape(0);
+    require(x.shape(1) == 8 && values.shape(0) == blocks && values.shape(1) == 8, "paths: shapes differ");
+    require(blocks > 0 && lanes_are_sound(lanes, blocks) && trellis < TRELLIS_COUNT, "paths: no lanes or no trellis");
+    require(!weights == !model, "paths: weights belong to a model");
+    require(!weights || (weights->shape(0) == model->classes && weights->shape(1) == PLACES), "paths: wrong weights");
+    nb::gil_scoped_release unlocked;
+    if (model) check_classes(classes, blocks, *model);
+    const size_t words = paths_size(8 * path_blocks(blocks, lanes), TRELLISES[trellis].h0);
+    return active->choose_paths(x.data(), classes.data(), blocks, lanes, inverse, weights ? weights->data() : nullptr,
+                                model, trellis, values.data(), (uint32_t*)scratch_of(4 * words).get());
+}
 
 size_t low_size_of(const Array<const int32_t, 1>& classes, const PointModel& model) {
     size_t size = 0;
@@ -196,33 +224,36 @@ size_t low_size_of(const Array<const int32_t, 1>& classes, const PointModel& mod
     return size;
 }
 
-std::pair<size_t, size_t> encode_points(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, size_t lanes,
-                                        const PointModel& model, Array<uint32_t, 1> states, Array<uint16_t, 1> words,
-                                        Array<int32_t, 1> escapes, Array<uint8_t, 1> low) {
+template <auto KERNEL>
+std::pair<size_t, size_t> encode(Array<const int32_t, 2> points, Array<const int32_t, 1> classes, size_t lanes,
+                                 const PointModel& model, Array<uint32_t, 1> states, Array<uint16_t, 1> words,
+                                 Array<int32_t, 1> escapes, Array<uint8_t, 1> low) {
     const size_t blocks = points.shape(0);
-    require(points.shape(1) == 8 && lanes_are_sound(lanes) && states.shape(0) == lanes, "points: shapes differ");
+    require(points.shape(1) == 8 && lanes_are_sound(lanes, blocks) && states.shape(0) == lanes, "points: shapes differ");
     require(words.shape(0) >= 8 * blocks + WORDS_SLACK && escapes.shape(0) == 8 * blocks, "points: too little room");
     nb::gil_scoped_release unlocked;
     check_classes(classes, blocks, model);
     require(low.shape(0) == low_size_of(classes, model), "points: too little room for low bits");
     size_t found[2];
-    active->encode_points(points.data(), classes.data(), blocks, lanes, model, states.data(), words.data(),
-                          escapes.data(), low.data(), low.shape(0), found);
+    (active->*KERNEL)(points.data(), classes.data(), blocks, lanes, model, states.data(), words.data(), escapes.data(),
+                      low.data(), low.shape(0), found);
     return {found[0], found[1]};
 }
 
-bool decode_points(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
-                   Array<float, 2> points) {
+// ``last`` are the arguments of a kernel between the model and its output.
+template <auto KERNEL, class... Last>
+bool decode(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
+            Last... last, Array<float, 2> points) {
     const size_t blocks = classes.shape(0), size = stream.shape(0);
-    require(points.shape(0) == blocks && points.shape(1) == 8 && lanes_are_sound(lanes), "points: shapes differ");
+    require(points.shape(0) == blocks && points.shape(1) == 8 && lanes_are_sound(lanes, blocks), "points: shapes differ");
     nb::gil_scoped_release unlocked;
     check_classes(classes, blocks, model);
     const size_t low_size = low_size_of(classes, model);
     require(rest.shape(0) >= low_size && (rest.shape(0) - low_size) % 4 == 0, "points: wrong number of low bits");
     if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
     const size_t escapes = (rest.shape(0) - low_size) / 4;
-    return active->decode_points(stream.data(), (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes,
-                                 low_size, classes.data(), blocks, lanes, model, points.data());
+    return (active->*KERNEL)(stream.data(), (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes,
+                             low_size, classes.data(), blocks, lanes, model, last..., points.data());
 }
 
 size_t precision_index(size_t precision) {
@@ -233,7 +264,7 @@ size_t precision_index(size_t precision) {
 bool decode_symbols(Octets stream, size_t lanes, size_t precision, Octets slots, Array<const uint32_t, 1> infos,
                     Array<uint8_t, 1> symbols) {
     const size_t size = stream.shape(0), which = precision_index(precision);
-    require(lanes_are_sound(lanes) && slots.shape(0) == ((size_t)1 << precision) + 3 && infos.shape(0) == 256,
+    require(is_power_of_two(lanes) && lanes <= MAX_LANES && slots.shape(0) == ((size_t)1 << precision) + 3 && infos.shape(0) == 256,
             "rans: wrong tables");
     if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
     nb::gil_scoped_release unlocked;
@@ -244,7 +275,7 @@ bool decode_symbols(Octets stream, size_t lanes, size_t precision, Octets slots,
 size_t encode_symbols(Octets symbols, size_t lanes, size_t precision, Array<const uint32_t, 1> infos,
                       Array<uint32_t, 1> states, Array<uint16_t, 1> words) {
     const size_t count = symbols.shape(0), which = precision_index(precision);
-    require(lanes_are_sound(lanes) && states.shape(0) == lanes && infos.shape(0) == 256, "rans: wrong tables");
+    require(is_power_of_two(lanes) && lanes <= MAX_LANES && states.shape(0) == lanes && infos.shape(0) == 256, "rans: wrong tables");
     require(words.shape(0) >= count + WORDS_SLACK, "rans: too little room");
     nb::gil_scoped_release unlocked;
     return active->encode_symbols[which](symbols.data(), count, lanes, infos.data(), states.data(), words.data());
@@ -568,9 +599,15 @@ NB_MODULE(_core, m) {
           nb::keep_alive<0, 7>(), nb::keep_alive<0, 8>(), nb::keep_alive<0, 9>());
     add(m, "nearest_points", &nearest_points);
     add(m, "choose_points", &choose_points);
-    add(m, "point_costs", &point_costs);
-    add(m, "encode_points", &encode_points);
-    add(m, "decode_points", &decode_points);
+    add(m, "point_costs", &costs<&Kernels::point_costs>);
+    m.def("choose_paths", &choose_paths, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg(), nb::arg(),
+          nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg().noconvert());
+    m.attr("TRELLISES") = trellises();
+    add(m, "encode_points", &encode<&Kernels::encode_points>);
+    add(m, "decode_points", &decode<&Kernels::decode_points>);
+    add(m, "path_costs", &costs<&Kernels::path_costs>);
+    add(m, "encode_paths", &encode<&Kernels::encode_paths>);
+    add(m, "decode_paths", &decode<&Kernels::decode_paths, uint32_t, uint32_t>);
 
     add(m, "decode_symbols", &decode_symbols);
     add(m, "encode_symbols", &encode_symbols);

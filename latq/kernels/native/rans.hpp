@@ -10,7 +10,6 @@ namespace latq::LATQ_TARGET {
 // Of the tables for points.
 constexpr int PRECISION = 14;
 constexpr uint32_t RANS_LOW = 1u << 16;
-constexpr size_t MAX_LANES = 32;
 
 // A stream being read. ``words`` moves on; ``dry`` once a word was missing.
 struct Reader {

@@ -26,6 +26,45 @@ struct Row {
     alignas(64) int32_t classes[MAX_LANES];
 };
 
+// Rows being written, the last first: frequency | start << 16 of every coded value, and the values.
+struct RowWriter {
+    alignas(64) uint32_t infos[8][MAX_LANES];
+    alignas(64) int32_t values[8][MAX_LANES];
+    Writer writer;
+    uint16_t* const words_end;
+    int32_t* escapes;
+    int32_t* const escapes_end;
+
+    RowWriter(uint16_t* words_end, int32_t* escapes_end)
+        : writer(words_end), words_end(words_end), escapes(escapes_end), escapes_end(escapes_end) {}
+
+    void write(size_t count) {
+        for (int i = 8; i-- > 0;) {
+            if (W >= 8 && count == MAX_LANES) {
+                uint32_t escaped = 0;
+                for (size_t lane = MAX_LANES; lane > 0;) {
+                    lane -= W;
+                    const U info = load<U>(infos[i] + lane);
+                    encode_lanes<PRECISION>(writer, lane, info);
+                    escaped |= lanes_of((I)(info >> 16 == 0u)) << lane;
+                }
+                for (; escaped; escaped &= ~(1u << (31 - __builtin_clz(escaped))))
+                    *--escapes = values[i][31 - __builtin_clz(escaped)];
+            } else {
+                for (size_t lane = count; lane-- > 0;) {
+                    encode_lane<PRECISION>(writer, lane, infos[i][lane]);
+                    if (infos[i][lane] >> 16 == 0) *--escapes = values[i][lane];
+                }
+            }
+        }
+    }
+
+    void finish(size_t lanes, uint32_t* states, size_t found[2]) const {
+        std::memcpy(states, writer.states, 4 * lanes);
+        found[0] = (size_t)(words_end - writer.words), found[1] = (size_t)(escapes_end - escapes);
+    }
+};
+
 // High parts to doubled coordinates, with 8 numbers of ``shift`` bits at ``low``.
 inline void join_low(Row& row, size_t lane, int shift, const uint8_t* low, size_t readable) {
     uint8_t octets[20] = {};
@@ -76,14 +115,14 @@ inline const uint8_t* join_low_bits(Row& row, size_t count, const PointModel& mo
     return low + size;
 }
 
-// Low bits of one block: 8 numbers of ``shift`` bits, the coset in the place of the last one's lowest bit. 16 bytes are
-// written where there is room, else those that count.
-LATQ_INLINE void split_low(const int32_t* point, int shift, uint8_t* low, size_t room) {
+// Low bits of one block: 8 numbers of ``shift`` bits, of a point with the coset in the place of the last one's lowest
+// bit. 16 bytes are written where there is room, else those that count.
+LATQ_INLINE void split_low(const int32_t* point, int shift, uint8_t* low, size_t room, bool is_point = true) {
     const uint32_t mask = (1u << shift) - 1;
     uint64_t halves[2] = {};
     for (int i = 0; i < 8; ++i) {
         uint32_t k = (uint32_t)(point[i] >> 1) & mask;
-        if (i == 7) k = (k & ~1u) | (uint32_t)(point[0] & 1);
+        if (is_point && i == 7) k = (k & ~1u) | (uint32_t)(point[0] & 1);
         halves[i / 4] |= (uint64_t)k << (i % 4 * shift);
     }
     uint64_t out[2] = {halves[0], halves[1]};

@@ -78,6 +78,11 @@ LATQ_INLINE F rounded(F x) {
 #endif
 }
 
+LATQ_INLINE F floor_of(F x) {
+    const F r = rounded(x);
+    return r > x ? r - 1.0f : r;
+}
+
 // table[index] of each lane.
 LATQ_INLINE U gather(const uint32_t* table, U index) {
 #if defined(__AVX512F__)
@@ -178,6 +183,19 @@ LATQ_INLINE U look_up(const uint32_t* table, U index) {
     }
 }
 #endif
+
+// 0, 1, 2, ...
+LATQ_INLINE I counted() {
+    I v;
+    for (size_t i = 0; i < W; ++i) v[i] = (int32_t)i;
+    return v;
+}
+
+LATQ_INLINE int64_t sum_of(I x) {
+    int64_t total = 0;
+    for (size_t i = 0; i < W; ++i) total += x[i];
+    return total;
+}
 
 LATQ_INLINE int count_ones(uint32_t bits) { return __builtin_popcount(bits); }
 

@@ -1,4 +1,4 @@
-"""Step and density of e8 with entropy coding for a rate or an error, found on a sample."""
+"""Step and density of a quantizer for a rate or an error, found on a sample."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,20 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
-from latq.codecs import e8_entropy
 from latq.codecs.blocks import BLOCK, F32, Classes
-from latq.codecs.e8_entropy import I32
+from latq.codecs.quantizer import I32, TOLERANCE, Quantizer
 from latq.coding import rans
 from latq.coding.budget import rank
 from latq.coding.model import Density
 from latq.kernels import REACH
 from latq.kernels.elementary import exp2, log2
+from latq.limits import MAX_SHIFT
 
 # Blocks from which the rate of a class can be told, and on which numbers of low bits are tried.
 _ENOUGH = 64
 _TRIAL = 1 << 12
 # Negentropy (bits) from which entries are peaked enough for that.
 _PEAKED = 0.2
+# Bits per entry below the rate asked for from which a design is worse than one that hardly exceeds it.
+_TOO_LOW = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,21 @@ class Design:
     distortion: float
 
 
-def design_for_rate(sample: Sample, rate: float) -> Design:
+def design_for_rate(quantizer: Quantizer, sample: Sample, rate: float) -> Design:
     """Spend ``rate`` bits per entry."""
-    # High-rate D = step^2 G(E8) = 4^-(rate - 0.147); the iteration corrects what that is off at low rates.
+    # At high rate entries of N(0, 1), sqrt(2 pi e) wide in the mean, cost the log2 of that over the step; the iteration
+    # corrects what that is off at low rates.
     step = sample.rms * 3.73 * exp2(0.147 - rate)
     density: Density | None = None
     best: Design | None = None
     octaves, slope, before = 0.0, 1.0, None
     for _ in range(10):
-        found = _evaluate(sample, step, density)
+        found = _evaluate(quantizer, sample, step, density)
         density, excess = found.density, found.rate - rate
-        if best is None or rank(excess) > rank(best.rate - rate):
+        close = abs(excess) < TOLERANCE / 2
+        if best is None or rank(excess) > rank(best.rate - rate) or (close and rate - best.rate > _TOO_LOW):
             best = found
-        if abs(excess) < e8_entropy.TOLERANCE / 2:
+        if close:
             break
         # Bits per entry that an octave of the step saves: 1, but less where many entries cost nothing anyway.
         if before is not None and abs(octaves) > 0.1:
@@ -118,22 +122,22 @@ def design_for_rate(sample: Sample, rate: float) -> Design:
     return best
 
 
-def design_for_error(sample: Sample, distortion: float) -> Design:
+def design_for_error(quantizer: Quantizer, sample: Sample, distortion: float) -> Design:
     """Reach an error of ``distortion`` times the energy."""
     step = sample.rms * min(3.73 * math.sqrt(distortion), 4.0)
     density: Density | None = None
     for _ in range(8):
-        found = _evaluate(sample, step, density)
+        found = _evaluate(quantizer, sample, step, density)
         density = found.density
         step *= min(max(math.sqrt(distortion / max(found.distortion, 1e-300)), 0.25), 4.0)
     return replace(found, step=step)
 
 
-def _evaluate(sample: Sample, step: float, density: Density | None) -> Design:
+def _evaluate(quantizer: Quantizer, sample: Sample, step: float, density: Density | None) -> Design:
     """Quantize the sample by the choices of ``density`` and fit a new one to the outcome."""
-    points = e8_entropy.quantize(sample.blocks, sample.classes, step, density)
-    fitted = _fit_density(sample, points, step, density)
-    costs = e8_entropy.bit_cost(points, fitted, sample.classes)
+    points, _ = quantizer.choose(sample.blocks, sample.classes, step, density)
+    fitted = _fit_density(quantizer, sample, points, step, density)
+    costs = quantizer.costs(points, fitted, sample.classes)
     rates = [_rate(costs[sample.classes == c]) for c in range(len(sample.widths))]
     return Design(
         step, fitted, int(costs.sum()) / (rans.COST_UNIT * points.size), tuple(rates), sample.distortion(points)
@@ -145,12 +149,12 @@ def _rate(costs: npt.NDArray[np.int64]) -> float | None:
     return int(costs.sum()) / (rans.COST_UNIT * BLOCK * costs.size) if costs.size >= _ENOUGH else None
 
 
-def _fit_density(sample: Sample, points: I32, step: float, density: Density | None) -> Density:
+def _fit_density(quantizer: Quantizer, sample: Sample, points: I32, step: float, density: Density | None) -> Density:
     """The density of width 0: of all points, or where classes differ, of all blocks blown up to that width."""
     if any(sample.widths):
         # Class 0 is the widest.
         blocks = sample.widened
-        points = e8_entropy.quantize(blocks, _zeros(blocks), step, _widest(density) if density else None)
+        points, _ = quantizer.choose(blocks, _zeros(blocks), step, _widest(density) if density else None)
     shifts = [_shift_for(step * exp2(width / 8)) for width in sample.widths]
     # Low bits are for entries that are about as large as their class: many small ones are better off without.
     fewer = range(max(shifts) + 1) if sample.negentropy > _PEAKED else (0,)
@@ -158,9 +162,7 @@ def _fit_density(sample: Sample, points: I32, step: float, density: Density | No
     if len(fits) == 1:
         return fits[0]
     some = slice(None, None, -(-points.shape[1] // _TRIAL))
-    return min(
-        fits, key=lambda fit: int(e8_entropy.bit_cost(points[:, some], _widest(fit), _zeros(points[:, some])).sum())
-    )
+    return min(fits, key=lambda fit: int(quantizer.costs(points[:, some], _widest(fit), _zeros(points[:, some])).sum()))
 
 
 def _fit_points(points: I32, widths: tuple[int, ...], shifts: list[int]) -> Density:
@@ -187,4 +189,4 @@ def _zeros(blocks: I32 | F32) -> Classes:
 def _shift_for(step: float) -> int:
     """Low bits stored as such: high parts keep 6 to 12.5 values per standard deviation. Fewer lose 0.005 bits, more
     make long tables."""
-    return max(0, int(np.frexp(0.16 / step)[1]) - 1)
+    return min(max(0, int(np.frexp(0.16 / step)[1]) - 1), MAX_SHIFT)

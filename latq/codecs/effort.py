@@ -1,0 +1,5 @@
+"""How long an encoder searches."""
+
+from typing import Literal
+
+Effort = Literal["fast", "default", "best"]

@@ -1,0 +1,150 @@
+"""Integers at one step size, no overload, coded by a static model (spec sections 8.3 and 8.5): what the quantizers for
+that, points of E8 and paths through a trellis, have in common.
+
+Numbers enter as a flat stream in blocks of 8 and leave as integers half a step apart. The step is one for all blocks,
+the tables are those of the block's class.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from latq.codecs.blocks import BLOCK, F32, Classes, Number, count_of, stream_of
+from latq.coding import rans
+from latq.coding.budget import rank
+from latq.coding.model import Density
+from latq.errors import CorruptError, ParameterError
+from latq.kernels.elementary import exp2
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+Sections = tuple[bytes, bytes]
+# Bits per entry by which a chunk may stay below its budget.
+TOLERANCE = 0.002
+# Share of the error asked for that a chunk at least takes.
+CLOSE = 0.99
+MAX_TRIALS = 12
+
+
+class Quantizer(ABC):
+    """Chooses integers (8, N) for blocks, and codes them.
+
+    ``noise`` is the error per entry in squared steps where these are small, ``error_at_r_star`` that over the energy at
+    the rate R*, where time sharing begins.
+    """
+
+    noise: float
+    error_at_r_star: float
+
+    @abstractmethod
+    def choose(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[I32, int]:
+        """Integers for blocks ``x`` (8, N), and what they cost.
+
+        Without a density the nearest ones, at no cost; with one, those for which error and bits together are least, by
+        what a bit is worth at this step.
+        """
+
+    @abstractmethod
+    def costs(self, points: I32, density: Density, classes: Classes) -> I64:
+        """Cost of each block in units of 2^-16 bit."""
+
+    @abstractmethod
+    def encode(self, points: I32, density: Density, classes: Classes) -> Sections:
+        """(rANS section, escapes and low bits) of integers (8, N) in blocks of ``classes`` (N,)."""
+
+    @abstractmethod
+    def _decoded(
+        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes
+    ) -> F32 | None:
+        """Inverse of :meth:`encode`, or None; ``rest`` has a possible size."""
+
+    def decode(
+        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes, count: int
+    ) -> F32:
+        """Integers (count,) as float32, exact; CorruptError when a section is damaged."""
+        low_size = density.tables.low_size(classes)
+        if len(rest) < low_size or (len(rest) - low_size) % 4:
+            raise CorruptError("the section behind the coded points has a wrong size")
+        points = self._decoded(stream, rest, density, classes)
+        if points is None:
+            raise CorruptError("the coded points do not decode to their end state")
+        return integers_of(points, count)
+
+
+def lanes_for(blocks: int) -> int:
+    """Lanes of the stream: as for scale indices, but a block has eight symbols."""
+    return rans.lanes_for(blocks * BLOCK)
+
+
+def within_budget(quantizer: Quantizer, x: F32, classes: Classes, density: Density, step: float, budget: int) -> I32:
+    """Integers (8, N) for blocks ``x`` whose sections take ``budget`` bytes or a little less.
+
+    The step is adjusted until they do. Data that no step of this density brings below the budget is coded at the
+    smallest size found.
+    """
+    chosen, best = np.zeros(x.shape, np.int32), -math.inf
+    finer, coarser = None, None
+    # Bits per entry that an octave of the step saves, by measurement: fewer than 1 where many cost nothing anyway.
+    slope = max(1 - exp2(0.4 - 1.5 * 8 * budget / x.size), 0.3)
+    for _ in range(MAX_TRIALS):
+        points, cost = quantizer.choose(x, classes, step, density)
+        excess = 8 * (size_of(cost, x.size) - budget) / x.size
+        if rank(excess) > best:
+            chosen, best = points, rank(excess)
+        if -TOLERANCE <= excess <= 0:
+            break
+        aim = excess + TOLERANCE / 2
+        finer, coarser = ((step, aim), coarser) if aim > 0 else (finer, (step, aim))
+        if finer and coarser:
+            # Between the two: by interpolation, but not too close to either.
+            share = min(max(finer[1] / (finer[1] - coarser[1]), 0.1), 0.9)
+            step = finer[0] + share * (coarser[0] - finer[0])
+        else:
+            step *= exp2(max(-1.0, min(1.0, aim / slope)))
+    return chosen
+
+
+def within_error(
+    quantizer: Quantizer,
+    x: F32,
+    classes: Classes,
+    density: Density,
+    step: float,
+    limit: float,
+    error_of: Callable[[I32], float],
+) -> I32:
+    """Integers (8, N) for blocks ``x`` whose error is at most ``limit``, and not much less.
+
+    The step is adjusted until ``error_of`` says so. Raises ParameterError for a limit that no step meets.
+    """
+    chosen, best = None, -1.0
+    for _ in range(MAX_TRIALS):
+        points, _ = quantizer.choose(x, classes, step, density)
+        error = error_of(points)
+        if best < error <= limit:
+            chosen, best = points, error
+        if CLOSE * limit <= error <= limit:
+            break
+        step *= min(max(math.sqrt((1 + CLOSE) / 2 * limit / max(error, 1e-300)), 0.25), 4.0)
+    if chosen is None:
+        raise ParameterError("the error asked for is beyond the precision of the arithmetic; ask for a larger one")
+    return chosen
+
+
+def integers_of(points: npt.NDArray[Number], count: int) -> npt.NDArray[Number]:
+    """Integers (8, N) as a flat stream (count,)."""
+    return stream_of(points)[:count]
+
+
+def overhead(count: int) -> int:
+    """Bytes that the two sections take beyond what the model says of ``count`` entries."""
+    blocks = count_of(count)
+    return 4 * lanes_for(blocks) + 16 + blocks // 4096
+
+
+def size_of(cost: int, count: int) -> int:
+    """Bytes of the two sections of ``count`` entries, from above; ``cost`` is the sum over their blocks."""
+    return cost // (8 * rans.COST_UNIT) + overhead(count)

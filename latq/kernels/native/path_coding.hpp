@@ -1,0 +1,305 @@
+// Coding of integers along paths (spec section 8.5): paths.path_costs, encode_paths and decode_paths without the
+// packing of their inputs. A row is a block of every path.
+#pragma once
+
+#include "kernels.hpp"
+#include "layout.hpp"
+#include "near.hpp"
+#include "points.hpp"
+#include "rans.hpp"
+#include "rows.hpp"
+#include "simd.hpp"
+
+namespace latq::LATQ_TARGET {
+
+// Where the blocks of paths are; the last may end before the others.
+struct PathBlocks {
+    size_t blocks, lanes, length;
+
+    PathBlocks(size_t blocks, size_t lanes) : blocks(blocks), lanes(lanes), length(path_blocks(blocks, lanes)) {}
+    size_t of(size_t lane, size_t row) const { return lane * length + row; }
+    size_t lanes_at(size_t row) const { return of(lanes - 1, row) < blocks ? lanes : lanes - 1; }
+};
+
+// Tables of an integer: of its parity.
+constexpr uint32_t KIND = kind_of(1);
+
+inline void path_costs(const int32_t* values, const int32_t* classes, size_t blocks, const PointModel& model,
+                       int64_t* costs) {
+    for (size_t b = 0; b < blocks; b += W) {
+        const size_t n = blocks - b < W ? blocks - b : W;
+        int32_t scratch[8 * W], own[W];
+        if (n < W) load_some(values + 8 * b, n, scratch);
+        load_classes(classes + b, n, own);
+        I k[8];
+        load_blocks(n < W ? scratch : values + 8 * b, k);
+        const Selection of = select_tables(own, model);
+        I cost{};
+        for (int i = 0; i < 8; ++i) cost += gather(model.costs + KIND, place_of(k[i] >> 1, k[i] & 1, of));
+        for (size_t i = 0; i < n; ++i) costs[b + i] = cost[i];
+    }
+}
+
+// --- decoding -----------------------------------------------------------------------------------------------------
+
+// A row being decoded: coded values at first, then integers. ``low`` is where the low bits of every block begin, of a
+// full row ``shifts`` are their widths and ``bits`` those of coordinates 2 j and 2 j + 1, and more.
+struct PathRow : Row {
+    alignas(64) uint32_t states[MAX_LANES] = {};
+    alignas(64) uint32_t low[MAX_LANES];
+    alignas(64) uint32_t shifts[MAX_LANES];
+    alignas(64) uint32_t bits[4][MAX_LANES];
+};
+
+// Decoded rows on their way to their places: as many at a time as fill a line of the cache for every path.
+struct PathOutput {
+    typedef Line<uint32_t>::V V;
+    alignas(64) float rows[16][MAX_LANES];
+    const PathBlocks& at;
+    float* values;
+
+    LATQ_INLINE float* row(size_t b, int i) { return rows[b % 2 * 8 + (size_t)i]; }
+
+    // After the rows of block ``b`` of the first ``count`` paths.
+    LATQ_INLINE void done(size_t b, size_t count) {
+        if (b % 2 && count == MAX_LANES && W == 16) {
+            for (size_t lane = 0; lane < MAX_LANES; lane += W) {
+                V tile[W];
+                for (size_t i = 0; i < W; ++i) tile[i] = load<V>(rows[i] + lane);
+                transpose_tile<uint32_t>(tile);
+                for (size_t i = 0; i < W; ++i) store(values + 8 * at.of(lane + i, b - 1), tile[i]);
+            }
+        } else if (b % 2 || b + 1 == at.length || W < 16 || at.lanes_at(b + 1) != count) {
+            // What is not written yet: this block, and the one before if that waited for this one.
+            const bool waited = b % 2 && W == 16 && at.lanes_at(b - 1) == count;
+            for (size_t lane = 0; lane < count; ++lane)
+                for (size_t c = waited ? b - 1 : b; c <= b; ++c)
+                    for (int i = 0; i < 8; ++i) values[8 * at.of(lane, c) + (size_t)i] = row(c, i)[lane];
+        }
+    }
+};
+
+struct PathDecoder {
+    Reader reader;
+    Escapes escapes;
+    const PointModel& model;
+    uint32_t feedback, turn;
+    const uint8_t* low;
+    size_t low_size;
+    PathRow row;
+
+    uint32_t after(uint32_t state, uint32_t value) const {
+        return state >> 1 ^ ((0u - (state & 1)) & feedback) ^ ((0u - (value >> 1 & 1)) & turn);
+    }
+    LATQ_INLINE U after(U state, U value) const {
+        return state >> 1 ^ ((0u - (state & 1u)) & feedback) ^ ((0u - (value >> 1 & 1u)) & turn);
+    }
+
+    // Any number of lanes, lane by lane.
+    void decode_few(size_t count) {
+        for (uint32_t i = 0; i < 8; ++i)
+            for (size_t lane = 0; lane < count; ++lane) {
+                const int32_t of_class = row.classes[lane];
+                const uint32_t shift = (uint32_t)model.shifts[of_class], parity = row.states[lane] & 1;
+                const uint32_t table = (uint32_t)model.first[of_class] + (shift ? 0 : 1 + parity);
+                const uint32_t found = decode_lane<PRECISION>(reader, lane, table, model.slots, model.of_values);
+                uint32_t value = (uint32_t)(found ? (int32_t)found - 128 : escapes.next());
+                if (shift) value = 2 * (value << shift | low_bits(row.low[lane], i * shift, shift)) + parity;
+                row.values[i][lane] = (int32_t)value;
+                row.states[lane] = after(row.states[lane], value);
+            }
+    }
+
+    uint32_t low_bits(size_t begin, uint32_t bit, uint32_t count) const {
+        uint32_t bits = 0;
+        const size_t at = begin + bit / 8, left = low_size - at;
+        std::memcpy(&bits, low + at, left < 4 ? left : 4);
+        return bits >> bit % 8 & ((1u << count) - 1);
+    }
+
+    // Whether rows of 32 lanes may be decoded by vectors: words for them and bytes for low bits are there to be read.
+    bool plenty() const {
+        return W >= 8 && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES &&
+               (low_size == 0 || row.low[MAX_LANES - 1] + 24 <= low_size);
+    }
+
+    // Low bits of a full row.
+    void load_bits() {
+        for (size_t lane = 0; lane < MAX_LANES; ++lane) {
+            const uint32_t shift = (uint32_t)model.shifts[row.classes[lane]];
+            row.shifts[lane] = shift;
+            for (uint32_t j = 0; j < 4; ++j) {
+                uint64_t bits;
+                std::memcpy(&bits, low + row.low[lane] + 2 * j * shift / 8, 8);
+                row.bits[j][lane] = (uint32_t)(bits >> 2 * j * shift % 8);
+            }
+        }
+    }
+
+    // Coded values i of a full row.
+    LATQ_INLINE void decode_values(int i) {
+        uint32_t escaped = 0;
+        for (size_t lane = 0; lane < MAX_LANES; lane += W) {
+            const U of_class = load<U>(row.classes + lane), parity = load<U>(row.states + lane) & 1u;
+            const I plain = gather(model.shifts, of_class) == 0;
+            const U table = (U)gather(model.first, of_class) + ((U)plain & (1u + parity));
+            const U found = decode_lanes<PRECISION>(reader, lane, table, model.slots, model.of_values);
+            escaped |= lanes_of((I)(found == 0u)) << lane;
+            store(row.values[i] + lane, (I)found - 128);
+        }
+        for (; escaped; escaped &= escaped - 1) row.values[i][__builtin_ctz(escaped)] = escapes.next();
+    }
+
+    // From coded values to integers, and on to the next states.
+    LATQ_INLINE void step(int i) {
+        for (size_t lane = 0; lane < MAX_LANES; lane += W) {
+            U value = load<U>(row.values[i] + lane);
+            const U state = load<U>(row.states + lane);
+            if (low_size) {
+                const U shift = load<U>(row.shifts + lane), pair = load<U>(row.bits[i / 2] + lane);
+                const U bits = (i % 2 ? pair >> shift : pair) & ((1u << shift) - 1u);
+                value = shift > 0u ? 2u * (value << shift | bits) + (state & 1u) : value;
+                store(row.values[i] + lane, value);
+            }
+            store(row.states + lane, after(state, value));
+        }
+    }
+
+    void decode_full() {
+        if (low_size) load_bits();
+        const int32_t of_class = class_of_row();
+        if (of_class < 0 || !model.shifts[of_class]) {
+            for (int i = 0; i < 8; ++i) decode_values(i), step(i);
+            return;
+        }
+        for (int i = decode_near(reader, model, row); i < 8; ++i) decode_values(i);
+        for (int i = 0; i < 8; ++i) step(i);
+    }
+
+#if defined(LATQ_LOOKS_UP)
+    int32_t class_of_row() const { return class_of(row.classes, model); }
+
+    // Full rows from block ``b`` on, as long as all are of a class whose values are mostly in registers; returns the
+    // block behind them.
+    size_t decode_run(size_t b, PathOutput& output) {
+        if (model.classes > 1 || model.shifts[0]) return b;
+        if (model.windows[0] == 32) return decode_run<64>(b, output);
+        return model.windows[0] == 64 ? decode_run<128>(b, output) : b;
+    }
+
+    // N entries, half of them for either parity.
+    template <int N>
+    size_t decode_run(size_t b, PathOutput& output) {
+        const uint16_t* const starts = model.ranges + PLACES;
+        const uint16_t* const frequencies = starts + 3 * PLACES;
+        const Pivots<N, N / 2, 8> even(starts, H{}), odd(starts, all_halves(N / 2));
+        U low, high;
+        H state;
+        const auto begin = [&] {
+            low = load<U>(reader.states), high = load<U>(reader.states + W);
+            state = pack(load<U>(row.states), load<U>(row.states + W));
+        };
+        const auto end = [&] {
+            store(reader.states, low), store(reader.states + W, high);
+            store(row.states, low_of(state)), store(row.states + W, high_of(state));
+        };
+        begin();
+        for (; output.at.lanes_at(b) == MAX_LANES && b < output.at.length && plenty(); ++b) {
+            for (int i = 0; i < 8; ++i) {
+                const H slot = pack(low & ((1u << PRECISION) - 1), high & ((1u << PRECISION) - 1));
+                const H parity = state & (uint16_t)1;
+                const __mmask32 is_odd = _mm512_test_epi16_mask((__m512i)parity, (__m512i)parity);
+                Pivots<N, N / 2, 8> pivots = even;
+                for (int p = 0; p < 7; ++p)
+                    pivots.at[p] = (H)_mm512_mask_blend_epi16(is_odd, (__m512i)even.at[p], (__m512i)odd.at[p]);
+                const H base = parity * (uint16_t)(N / 2);
+                const H found = search(starts, pivots, base, slot);
+                const H frequency = look_up<N>(frequencies, found), offset = slot - look_up<N>(starts, found);
+                H value = (found - base - (uint16_t)(N / 4)) * (uint16_t)2 + parity;
+                if (_mm512_cmpge_epu16_mask((__m512i)offset, (__m512i)frequency)) [[unlikely]] {
+                    end(), decode_values(i), step(i), begin();
+                    for (size_t lane = 0; lane < MAX_LANES; lane += W)
+                        store(output.row(b, i) + lane, floating(load<I>(row.values[i] + lane)));
+                    continue;
+                }
+                low = refilled(reader.words, low_of(frequency) * (low >> PRECISION) + low_of(offset));
+                high = refilled(reader.words, high_of(frequency) * (high >> PRECISION) + high_of(offset));
+                store(output.row(b, i), floating((I)((U)value << 16) >> 16));
+                store(output.row(b, i) + W, floating((I)value >> 16));
+                state = state >> 1 ^ ((H{} - parity) & (uint16_t)feedback) ^
+                        ((H{} - (value >> 1 & (uint16_t)1)) & (uint16_t)turn);
+            }
+            output.done(b, MAX_LANES);
+        }
+        end();
+        return b;
+    }
+#else
+    int32_t class_of_row() const { return -1; }
+    size_t decode_run(size_t b, PathOutput&) { return b; }
+#endif
+};
+
+inline bool decode_paths(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
+                         const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
+                         const PointModel& model, uint32_t h0, uint32_t h1, float* values) {
+    const PathBlocks at(blocks, lanes);
+    PathDecoder decoder{Reader(stream, words, lanes), {escapes, escape_count, 0}, model, h0 >> 1, h1 >> 1, low, low_size, {}};
+    PathRow& row = decoder.row;
+    if (low_size) {
+        uint32_t begin = 0;
+        for (size_t b = 0; b < blocks; begin += (uint32_t)model.shifts[classes[b++]])
+            if (b % at.length == 0) row.low[b / at.length] = begin;
+    }
+    PathOutput output{{}, at, values};
+    for (size_t b = lanes == MAX_LANES ? decoder.decode_run(0, output) : 0; b < at.length; ++b) {
+        const size_t count = at.lanes_at(b);
+        for (size_t lane = 0; lane < count; ++lane) row.classes[lane] = classes[at.of(lane, b)];
+        if (count == MAX_LANES && decoder.plenty()) decoder.decode_full();
+        else decoder.decode_few(count);
+        if (decoder.reader.dry) return false;
+        for (size_t lane = 0; lane < count && low_size; ++lane)
+            row.low[lane] += (uint32_t)model.shifts[row.classes[lane]];
+        for (int i = 0; i < 8; ++i)
+            for (size_t lane = 0; lane < count; ++lane) output.row(b, i)[lane] = (float)row.values[i][lane];
+        output.done(b, count);
+    }
+    return decoder.reader.sound(lanes) && decoder.escapes.taken == decoder.escapes.given;
+}
+
+// --- encoding -----------------------------------------------------------------------------------------------------
+
+// As encode_points (coding.hpp).
+inline void encode_paths(const int32_t* values, const int32_t* classes, size_t blocks, size_t lanes,
+                         const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
+                         size_t low_size, size_t found[2]) {
+    const PathBlocks at(blocks, lanes);
+    RowWriter writer(words + 8 * blocks + WORDS_SLACK, escapes + 8 * blocks);
+    for (size_t row = at.length; row-- > 0;) {
+        const size_t count = at.lanes_at(row);
+        for (size_t lane = 0; lane < count; lane += W) {
+            int32_t some[8 * W] = {}, own[W];
+            for (size_t i = 0; i < W; ++i) {
+                const size_t b = at.of(lane + i < count ? lane + i : count - 1, row);
+                std::memcpy(some + 8 * i, values + 8 * b, 8 * sizeof *values);
+                own[i] = classes[b];
+            }
+            I k[8];
+            load_blocks(some, k);
+            const Selection of = select_tables(own, model);
+            for (int i = 0; i < 8; ++i) {
+                store(writer.infos[i] + lane, gather(model.infos + KIND, place_of(k[i] >> 1, k[i] & 1, of)));
+                store(writer.values[i] + lane, of.shift > 0 ? k[i] >> 1 >> of.shift : k[i]);
+            }
+        }
+        writer.write(count);
+    }
+    writer.finish(lanes, states, found);
+    for (size_t b = 0; b < blocks; ++b)
+        if (const int shift = model.shifts[classes[b]]) {
+            split_low(values + 8 * b, shift, low, low_size, false);
+            low += shift, low_size -= (size_t)shift;
+        }
+}
+
+}  // namespace latq::LATQ_TARGET

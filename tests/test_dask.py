@@ -82,7 +82,7 @@ ARRAYS: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", ARRAYS)
 def test_the_same_entries_as_decode(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     array, options = ARRAYS[name]
-    monkeypatch.setattr("latq.pipeline.metadata.CHUNK_ENTRIES", 1 << 12)
+    monkeypatch.setattr("latq.pipeline.tiling.CHUNK_ENTRIES", 1 << 12)
     latq.save("a.latq", array, bits=6, **options)
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 1 << 14)
     lazy, decoded = latq.dask.open(Path("a.latq")), latq.decode("a.latq")

@@ -247,8 +247,8 @@ def quantizer(bits: float, n: int, *, seed: int = 0) -> VectorQuantizer:
 
     ``q.encode(x)`` takes float arrays (vectors, n) and returns codes, bytes (vectors, q.bytes_per_vector);
     ``q.decode(codes)`` brings the vectors back; ``q.dot(a, b)`` is the inner products of coded vectors, from their
-    integers. Nothing is fitted to data: vectors are rotated, divided by their own size and quantized by the codebooks of
-    fixed coding. ``q.bits`` is what an entry takes, all counted: at most ``bits``.
+    integers. Nothing is fitted to data: vectors are rotated, divided by their own size and quantized by the codebooks
+    of fixed coding. ``q.bits`` is what an entry takes, all counted: at most ``bits``.
 
     ParameterError if so few bits leave no codebook for vectors of ``n`` entries.
     """

@@ -20,7 +20,7 @@ from latq.errors import (
 )
 
 if TYPE_CHECKING:
-    from latq.api import File, ProductReport, Tensor, decode, encode, open, product, save
+    from latq.api import File, ProductReport, Tensor, decode, encode, export, open, product, save
 
 __version__ = "0.1.0"
 FORMAT_VERSION = (1, 0)
@@ -40,6 +40,7 @@ __all__ = [
     "__version__",
     "decode",
     "encode",
+    "export",
     "open",
     "product",
     "save",

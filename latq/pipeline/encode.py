@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical
-from latq.errors import InputError
+from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical, parse_strict
+from latq.errors import CorruptError, InputError
 from latq.pipeline.chunk import Energies, Scratch, encode_chunk
 from latq.pipeline.decide import EncodeOptions, Lossless, decide
 from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, significant, unfit
@@ -90,6 +90,10 @@ def _check_source(source: Source, where: str) -> None:
     # Tensors take their part of the metadata too.
     if len(dump_canonical(source.extras)) + 1024 * len(source.tensors) > MAX_METADATA:
         raise InputError(f"{where}: its attributes are larger than a file can hold; choose fewer with --tensor")
+    try:
+        parse_strict(dump_canonical({"extras": source.extras}))
+    except (CorruptError, ValueError) as error:
+        raise InputError(f"{where}: what it holds besides its tensors cannot be kept ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision, choose_classes
 
 CodecName = Literal["e8", "trellis", "scalar", "raw"]
+Rate = float | Literal["raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "codec": get_args(CodecName),
     "coding": (*get_args(Coding), None),
@@ -72,6 +73,9 @@ class EncodeOptions:
     ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
     an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
 
+    Tensors whose names match a pattern of ``bits_for`` have the rate beside it, the last one where several match. With
+    ``allocate`` the others share ``bits`` so that their errors are least.
+
     Levels of codec scalar suit a Gaussian partner of correlation ``rho`` (0 when None), or the matrix ``pair``.
     """
 
@@ -90,6 +94,8 @@ class EncodeOptions:
     threads: int = 1
     rho: float | None = None
     pair: MatrixView | None = None
+    bits_for: tuple[tuple[str, Rate], ...] = ()
+    allocate: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -110,6 +116,15 @@ class EncodeOptions:
             check_error(self.error, self.coding)
         if not 0 <= self.seed < 1 << 63:
             raise ParameterError(f"seed {self.seed} is out of range; use 0 to 2^63 - 1")
+        if self.bits_for and self.codec == "raw":
+            raise ParameterError("--bits-for gives tensors a rate of their own: it takes no --codec raw")
+        if self.allocate and (self.error is not None or self.codec == "raw"):
+            raise ParameterError("--allocate divides --bits among tensors: it takes no --error and no --codec raw")
+
+    def at(self, rate: Rate) -> "EncodeOptions":
+        """The same for a tensor that has a rate of its own."""
+        alone = replace(self, bits_for=(), allocate=False, error=None)
+        return replace(alone, codec="raw", rho=None, pair=None) if rate == "raw" else replace(alone, bits=rate)
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,7 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
     place = f"{where}: tensor {tensor.name!r}"
     ndim = max(len(tensor.shape), 1)
     axis = source.default_axis if options.axis is None else options.axis
-    lossless = _lossless(tensor, source, options)
+    lossless = lossless_at_sight(tensor, source, options)
     if -ndim <= axis < ndim:
         axis %= ndim
     elif lossless is None:
@@ -148,7 +163,7 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
     return Decision(axis, panels, lossless or _plan(tensor, source, axis, panels, place, options))
 
 
-def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
+def lossless_at_sight(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
     """What can be said without reading the tensor."""
     if options.codec == "raw":
         return Lossless("asked for")

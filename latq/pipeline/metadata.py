@@ -54,6 +54,8 @@ MAX_ENTRIES = 1 << 48
 MAX_NAME_BYTES = 1024
 MAX_TENSORS = 1 << 16
 KEPT_ALL = 1 << 16
+# In the place of the number of another tensor.
+OWN = -1
 # First in the payload of a chunk of vectors.
 HEADER = Struct("<hHII")
 
@@ -250,7 +252,10 @@ _CODECS: dict[str, dict[str, type[Codec]]] = {
 
 class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One tensor. Energies are sums of squares over all entries; ``overlap`` and ``error`` compare the centred tensor
-    with its least-squares reconstruction: sum of x * x_hat and sum of (x - x_hat)^2."""
+    with its least-squares reconstruction: sum of x * x_hat and sum of (x - x_hat)^2.
+
+    A tensor that is the same as an earlier one has all but the name of that, and its number in ``same_as``.
+    """
 
     name: str
     shape: Annotated[tuple[Dimension, ...], Meta(max_length=MAX_DIMENSIONS)]
@@ -261,6 +266,7 @@ class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     mean_energy: Energy = 0.0
     overlap: Energy = 0.0
     error: Energy = 0.0
+    same_as: Annotated[int, Meta(ge=OWN, lt=MAX_TENSORS)] = OWN
 
     @property
     def size(self) -> int:
@@ -299,8 +305,9 @@ class Metadata:
         except msgspec.ValidationError as error:
             raise CorruptError(f"{where}: metadata: {error}") from None
         metadata = cls(outline.kind, outline.extras, codecs, outline.tensors)
-        for entry in metadata.tensors:
+        for number, entry in enumerate(metadata.tensors):
             _check_tensor(entry, metadata.codecs, where)
+            _check_tie(number, metadata.tensors, where)
         for codec in metadata.codecs:
             _check_codec(codec, where)
         if len({entry.name for entry in metadata.tensors}) != len(metadata.tensors):
@@ -310,13 +317,17 @@ class Metadata:
 
 def chunk_count(entry: TensorEntry, codec: Codec) -> int:
     """Chunks that a tensor owns."""
+    if entry.same_as != OWN:
+        return 0
     if isinstance(codec, RawCodec):
         return -(-entry.size // codec.chunk_entries)
     return Tiling.of(entry, codec).count
 
 
 def vectors_of_chunks(entry: TensorEntry, codec: Codec) -> npt.NDArray[np.int64]:
-    """Vectors of each chunk of a tensor, entries of those of a lossless one."""
+    """Vectors of each chunk that a tensor owns, entries of those of a lossless one."""
+    if entry.same_as != OWN:
+        return np.zeros(0, np.int64)
     if isinstance(codec, RawCodec):
         return _cut(entry.size, codec.chunk_entries)
     tiling = Tiling.of(entry, codec)
@@ -429,3 +440,14 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
         raise CorruptError(f"{where}: axis {entry.axis} of {len(entry.shape)} dimensions")
     if isinstance(codecs[entry.codec], MatrixCodec) and entry.dtype not in QUANTIZABLE:
         raise CorruptError(f"{where}: dtype {entry.dtype} cannot be quantized")
+
+
+def _check_tie(number: int, tensors: Sequence[TensorEntry], where: str) -> None:
+    """A tensor without chunks of its own says of itself what the earlier one says that has them."""
+    entry = tensors[number]
+    if entry.same_as == OWN:
+        return
+    if entry.same_as >= number or msgspec.structs.replace(tensors[entry.same_as], name=entry.name) != (
+        msgspec.structs.replace(entry, same_as=OWN)
+    ):
+        raise CorruptError(f"{where}: tensor {entry.name!r} is not the same as tensor {entry.same_as}")

@@ -111,10 +111,10 @@ def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
         "entries": tensor.size,
         "codec": msgspec.to_builtins(tensor.codec),
         "label": tensor.codec.label,
-        "same_as": tensor.same_as,
         "chunks": len(tensor.records),
         "bytes": 0 if tensor.same_as is not None else tensor.stored_bytes,
         "bits_per_entry": 0.0 if tensor.same_as is not None else tensor.bits_per_entry,
         "bytes_by_part": asdict(parts_of(tensor)),
         "accuracy": described,
+        "same_as": tensor.same_as,
     }

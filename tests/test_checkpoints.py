@@ -227,6 +227,9 @@ def test_bad_folders(refused):
     message = refused(1, "encode", "model")
     assert "'positions'" in message
     assert "zz.safetensors" in message
+    for name in ("a", "b"):
+        Path(f"model/{name}.safetensors.index.json").write_text("{}")
+    assert "name one of them" in refused(1, "encode", "model")
     Path("empty").mkdir()
     assert "holds no .safetensors" in refused(1, "encode", "empty")
 

@@ -488,7 +488,10 @@ def test_json_of_encode(run_json):
     assert report["bytes"] == Path("a.latq").stat().st_size
     assert report["original_bytes"] == sum(array.nbytes for array in CHECKPOINT.values())
     for tensor in report["tensors"]:
-        assert set(tensor) == {"name", "shape", "dtype", "codec", "note", "surprising", "entries", "bytes", "error"}
+        assert set(tensor) == {
+            *("name", "shape", "dtype", "codec", "note", "surprising", "entries", "bytes", "error"),
+            *("same_as", "bits_per_entry"),
+        }
         assert tensor["entries"] == CHECKPOINT[tensor["name"]].size
         assert (tensor["error"] is None) == (tensor["name"] not in QUANTIZED)
         assert bool(tensor["note"]) == (tensor["name"] not in QUANTIZED)

@@ -71,8 +71,8 @@ def least_error_rates(
     """Rates R from ``low`` to ``high`` of the least sum of w 2^(-2 R) with a sum of N R of at most ``budget``, N and w
     being ``entries`` and ``weights`` (> 0): R = level - log2(N / w) / 2 in between.
 
-    2^(-2 R) is the relative squared error up to a factor that differs little: the bits that tensors of MiniLM and
-    SmolLM2 lose have a standard deviation of 0.07, so the sum of errors comes out 1 % above the least.
+    2^(-2 R) is the relative squared error up to a factor that differs little among tensors. Had it been known for those
+    of MiniLM and SmolLM2, the sum of their errors would have been 0.3 % less: no reason to read and plan them twice.
     """
     depths = [log2(n / w) / 2 for n, w in zip(entries, weights, strict=True)]
 

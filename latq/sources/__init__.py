@@ -55,7 +55,6 @@ _KINDS: dict[str, Kind | Literal["zarr"]] = {
     ".zarr": "zarr",
 }
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_IN_DIRECTORY = ("model.safetensors.index.json", "model.safetensors")
 
 
 def kind_of(path: str | PathLike[str]) -> Kind | Literal["zarr"] | None:
@@ -81,13 +80,7 @@ def open_source(spec: str | PathLike[str], *, tensors: Sequence[str] = ()) -> So
         raise InputError(f"{spec}: arrays are read from local files, only .latq files from URLs; download it first")
     if dataset and tensors:
         raise ParameterError(f"{spec}: the dataset is already named; drop --tensor or the part after the colon")
-    path = _in_directory(path) if isdir(path) and kind_of(path) != "zarr" else path
     return _opener(path)(path, [dataset] if dataset else tensors)
-
-
-def _in_directory(directory: Path) -> Path:
-    """The file that stands for a folder, or the folder itself."""
-    return next((directory / name for name in _IN_DIRECTORY if isfile(directory / name)), directory)
 
 
 def _opener(path: Path) -> _Opener:

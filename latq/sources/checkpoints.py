@@ -41,7 +41,19 @@ def open_indexed(path: Path, globs: Sequence[str] = ()) -> Source:
 
 
 def open_folder(folder: Path, globs: Sequence[str] = ()) -> Source:
-    """All safetensors files of a folder without an index, whose tensors share one namespace."""
+    """The checkpoint of the index in a folder; without one all its safetensors files, which share one namespace.
+
+    Of several indexes that of ``model.safetensors`` counts.
+    """
+    indexes = sorted(folder.glob(f"*{SHARD_SUFFIX}{INDEX_SUFFIX}"))
+    indexes = [path for path in indexes if path.name == ONLY_SHARD + INDEX_SUFFIX] or indexes
+    if len(indexes) > 1:
+        raise InputError(f"{folder}: holds {indexes[0].name} and {indexes[1].name}; name one of them instead")
+    return open_indexed(indexes[0], globs) if indexes else _open_shards(folder, globs)
+
+
+def _open_shards(folder: Path, globs: Sequence[str]) -> Source:
+    """All safetensors files of a folder."""
     paths = sorted(path for path in folder.glob(f"*{SHARD_SUFFIX}") if path.is_file() and path.name[0] != ".")
     if not paths:
         raise InputError(f"{folder}: the directory holds no {SHARD_SUFFIX} files; name a file instead")

@@ -403,6 +403,8 @@ def test_tied_tensors_weigh_twice_in_an_allocation(run_json):
     rates = rates_of(run_json("encode", "a.safetensors", "--allocate"))
     assert rates["a"] - rates["b"] == pytest.approx(0.5, abs=0.05)
     assert rates["z"] == 0
+    rates = rates_of(run_json("encode", "a.safetensors", "--allocate", "--bits-for", "z=4", "-f"))
+    assert rates["z"] > 3.9
 
 
 def test_ties_are_exact():

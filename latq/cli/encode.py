@@ -49,10 +49,12 @@ class RateOf(click.ParamType[tuple[str, Rate]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Rate]:
         glob, _, rate = value.rpartition("=")
-        if glob and rate == "raw":
+        if not glob:
+            self.fail(f"{value!r} names no tensor; write GLOB=R", param, ctx)
+        if rate == "raw":
             return glob, rate
         try:
-            return (glob, float(rate)) if glob else self.fail(f"{value!r} names no tensor; write GLOB=R", param, ctx)
+            return glob, float(rate)
         except ValueError:
             self.fail(f"{rate!r} is neither a number of bits nor raw", param, ctx)
 

@@ -82,7 +82,7 @@ def encode_source(
     """
     _check_source(source, where)
     asked = asked_of(source, where, options)
-    tied = ties(source.tensors, [(each.codec, each.bits, each.error) for each in asked])
+    tied = ties(source.tensors, [(each.codec, each.bits, each.error, each.allocate) for each in asked])
     if options.allocate:
         asked = allocated(source, where, asked, tied)
     file = _FileBuilder(ContainerWriter(stream), progress)

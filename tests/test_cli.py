@@ -490,7 +490,7 @@ def test_json_of_encode(run_json):
     for tensor in report["tensors"]:
         assert set(tensor) == {
             *("name", "shape", "dtype", "codec", "note", "surprising", "entries", "bytes", "error"),
-            *("same_as", "bits_per_entry"),
+            *("calibrated", "same_as", "bits_per_entry"),
         }
         assert tensor["entries"] == CHECKPOINT[tensor["name"]].size
         assert (tensor["error"] is None) == (tensor["name"] not in QUANTIZED)

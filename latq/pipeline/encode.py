@@ -12,6 +12,7 @@ from msgspec import structs
 
 from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical, parse_strict
 from latq.errors import CorruptError, InputError
+from latq.pipeline.calibrated import Known
 from latq.pipeline.chunk import Energies, Scratch, encode_chunk
 from latq.pipeline.decide import EncodeOptions, Lossless, decide
 from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, TensorEntry, significant, unfit
@@ -32,6 +33,17 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What became of a tensor whose inputs are known: the error energy of its outputs over theirs, the bits per entry
+    above reverse water-filling, and the damping of the second moments; None if it was quantized without regard to
+    them, which made smaller errors."""
+
+    output_error: float
+    bits_lost: float | None
+    damping: float | None
+
+
+@dataclass(frozen=True)
 class TensorReport:
     """How one tensor was coded.
 
@@ -49,6 +61,7 @@ class TensorReport:
     entries: int
     bytes: int
     error: float | None
+    calibrated: Calibrated | None = None
     same_as: str | None = None
 
     @property
@@ -138,6 +151,8 @@ class _Coded:
     codec: Codec
     lossless: Lossless | None
     chunks: Iterable[_CodedChunk]
+    plan: Plan | None = None
+    known: Known | None = None
 
 
 def _coded_tensors(
@@ -166,14 +181,14 @@ def _code(tensor: SourceTensor, options: EncodeOptions, source: Source, where: s
         payloads = coded_pieces(tensor, codec, threads)
         chunks = (_CodedChunk(payload, entries, entries) for entries, payload in payloads)
         return _Coded(tensor, decision.axis, codec, plan, chunks)
-    return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(decision.panels, plan))
+    return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(decision.panels, plan), plan, decision.known)
 
 
 def _matrix_chunks(panels: Panels, plan: Plan) -> Iterator[_CodedChunk]:
     scratch = Scratch()
 
     def work(chunk: int, tile: Tile, x: Array) -> _CodedChunk:
-        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], scratch)
+        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], scratch, plan.inputs)
         return _CodedChunk(payload, tile.vectors, tile.entries, energies)
 
     return panels.map(work)
@@ -202,7 +217,13 @@ class _FileBuilder:
         tensor, lossless = coded.tensor, coded.lossless
         used = self.codecs.setdefault(coded.codec, len(self.codecs))
         energies: dict[str, Any] = {} if lossless else {key: significant(value) for key, value in total.items()}
-        entry = TensorEntry(tensor.name, tensor.shape, tensor.dtype, used, coded.axis, **energies)
+        size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count
+        lost = None
+        if coded.known is not None and (entries := prod(tensor.shape)):
+            lost = coded.known.bits_lost(8 * size / entries, total["energy"] / entries, total["output_error"] / entries)
+        entry = TensorEntry(
+            tensor.name, tensor.shape, tensor.dtype, used, coded.axis, **energies, output_bits_lost=lost
+        )
         self.entries.append(entry)
         self.reports.append(
             TensorReport(
@@ -213,8 +234,9 @@ class _FileBuilder:
                 lossless.reason if lossless else "",
                 lossless.surprising if lossless else False,
                 entry.size,
-                self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count,
+                size,
                 _distortion(total) if lossless is None else None,
+                _calibrated(coded.plan, entry),
             )
         )
 
@@ -224,6 +246,14 @@ class _FileBuilder:
         report = self.reports[owner]
         self.reports.append(replace(report, name=name, surprising=False, bytes=0, same_as=report.name))
         self._progress(report.entries)
+
+
+def _calibrated(plan: Plan | None, entry: TensorEntry) -> Calibrated | None:
+    if plan is None or plan.inputs is None:
+        return None
+    shaping = plan.inputs.shaping
+    error = entry.output_error / entry.output_energy if entry.output_energy else 0.0
+    return Calibrated(error, entry.output_bits_lost, shaping.damping if shaping else None)
 
 
 def _distortion(energies: Mapping[str, float]) -> float:

@@ -472,7 +472,7 @@ def test_json_schemas(run_json):
     ]
     assert list(info["tensors"][0]) == [
         *("name", "shape", "dtype", "axis", "entries", "codec", "label", "chunks", "bytes", "bits_per_entry"),
-        *("bytes_by_part", "accuracy", "same_as"),
+        *("bytes_by_part", "accuracy", "outputs", "same_as"),
     ]
     assert set(info["tensors"][0]["accuracy"]) == {"decode_error", "bits_lost", "product_error", "product_limit"}
     verified = run_json("verify", "a.latq")

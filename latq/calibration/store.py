@@ -73,8 +73,8 @@ def _pieces(view: MatrixView) -> Iterator[npt.NDArray[Any]]:
 class Calibration:
     """All entries of a file or folder, by name."""
 
-    def __init__(self, entries: Sequence[Entry], where: str) -> None:
-        self.entries, self.where = list(entries), where
+    def __init__(self, entries: Sequence[Entry], where: str, files: Sequence[str]) -> None:
+        self.entries, self.where, self.files = list(entries), where, list(files)
 
     def of(self, name: str, n: int) -> Entry | None:
         """The entry for the tensor ``name``, whose vectors have ``n`` entries; None if there is none.
@@ -110,13 +110,14 @@ def stem(name: str) -> str:
 def open_calibration(path: str | PathLike[str]) -> Iterator[Calibration]:
     """Inputs (any number, n) or second moments (n, n) in .npy, .h5 and .safetensors, or a folder of such files."""
     with ExitStack() as stack:
-        entries = []
+        entries, files = [], []
         for file in _files(Path(fspath(path))):
             source = stack.enter_context(open_source(file))
+            files += source.files
             entries += list(_entries(source, file, file.stem if file != Path(path) else ""))
         if not entries:
             raise InputError(f"{path}: holds no inputs of layers: arrays of two dimensions or more")
-        yield Calibration(entries, fspath(path))
+        yield Calibration(entries, fspath(path), files)
 
 
 def _files(path: Path) -> list[Path]:

@@ -217,6 +217,8 @@ class _FileBuilder:
         tensor, lossless = coded.tensor, coded.lossless
         used = self.codecs.setdefault(coded.codec, len(self.codecs))
         energies: dict[str, Any] = {} if lossless else {key: significant(value) for key, value in total.items()}
+        if coded.known is None:  # Defaults, which a writer omits.
+            energies = {key: value for key, value in energies.items() if not key.startswith("output_")}
         size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count
         lost = None
         if coded.known is not None and (entries := prod(tensor.shape)):

@@ -20,7 +20,19 @@ from latq.errors import (
 )
 
 if TYPE_CHECKING:
-    from latq.api import File, ProductReport, Tensor, decode, encode, export, open, product, save
+    from latq.api import (
+        File,
+        ProductReport,
+        Tensor,
+        VectorQuantizer,
+        decode,
+        encode,
+        export,
+        open,
+        product,
+        quantizer,
+        save,
+    )
 
 __version__ = "0.1.0"
 FORMAT_VERSION = (1, 0)
@@ -37,12 +49,14 @@ __all__ = [
     "Tensor",
     "TruncatedError",
     "UnsupportedError",
+    "VectorQuantizer",
     "__version__",
     "decode",
     "encode",
     "export",
     "open",
     "product",
+    "quantizer",
     "save",
 ]
 

@@ -41,6 +41,7 @@ from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision, SizeClasses, choose_classes
 
 CodecName = Literal["e8", "trellis", "scalar", "raw"]
+Rate = float | Literal["raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "codec": get_args(CodecName),
     "coding": (*get_args(Coding), None),
@@ -76,6 +77,9 @@ class EncodeOptions:
     ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
     an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
 
+    Tensors whose names match a pattern of ``bits_for`` have the rate beside it, the last one where several match. With
+    ``allocate`` the others share ``bits`` so that their errors are least.
+
     With ``calibration`` tensors are quantized for the inputs that it has for them, which will themselves be quantized
     with ``activation_bits`` per entry, if that is given.
 
@@ -99,6 +103,8 @@ class EncodeOptions:
     pair: MatrixView | None = None
     calibration: Calibration | None = None
     activation_bits: float | None = None
+    bits_for: tuple[tuple[str, Rate], ...] = ()
+    allocate: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -120,6 +126,17 @@ class EncodeOptions:
             check_error(self.error, self.coding)
         if not 0 <= self.seed < 1 << 63:
             raise ParameterError(f"seed {self.seed} is out of range; use 0 to 2^63 - 1")
+        if self.bits_for and self.codec == "raw":
+            raise ParameterError("--bits-for gives tensors a rate of their own: it takes no --codec raw")
+        if self.allocate and (self.error is not None or self.codec == "raw"):
+            raise ParameterError("--allocate divides --bits among tensors: it takes no --error and no --codec raw")
+
+    def at(self, rate: Rate) -> "EncodeOptions":
+        """The same for a tensor that has a rate of its own."""
+        alone = replace(self, bits_for=(), allocate=False, error=None)
+        if rate == "raw":
+            return replace(alone, codec="raw", rho=None, pair=None, calibration=None, activation_bits=None)
+        return replace(alone, bits=rate)
 
     def _check_calibration(self) -> None:
         if self.calibration is None:
@@ -160,7 +177,7 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
     place = f"{where}: tensor {tensor.name!r}"
     ndim = max(len(tensor.shape), 1)
     axis = source.default_axis if options.axis is None else options.axis
-    lossless = _lossless(tensor, source, options)
+    lossless = lossless_at_sight(tensor, source, options)
     if -ndim <= axis < ndim:
         axis %= ndim
     elif lossless is None:
@@ -182,7 +199,7 @@ def _known(name: str, n: int, options: EncodeOptions, threads: int) -> Known | N
     return Known(entry.moments(threads), options.activation_bits)
 
 
-def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
+def lossless_at_sight(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
     """What can be said without reading the tensor."""
     if options.codec == "raw":
         return Lossless("asked for")

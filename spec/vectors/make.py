@@ -44,8 +44,15 @@ def vectors() -> Iterator[Vector]:
         yield Vector(f"good-{name}", data, {"shows": shows, **describe(data)})
     for case in bad.vectors():
         built = case.build(_random(case.name))
-        told = {"shows": case.shows, "error": case.error, "exit_code": CODES[case.error],
-                "place": case.place, "offset": built.places[case.place]}  # fmt: skip
+        footer = max(0, len(built.data) - 128)  # where readers look for it
+        offset = footer if case.place == "footer" else built.places[case.place]
+        told = {
+            "shows": case.shows,
+            "error": case.error,
+            "exit_code": CODES[case.error],
+            "place": case.place,
+            "offset": offset,
+        }
         yield Vector(case.name, bytes(built.data), told)
 
 
@@ -109,7 +116,7 @@ README = """# Test vectors
 What a reader must make of these files, made by `python spec/vectors/make.py` (which needs latq). Beside every file is
 a JSON object: `shows`, in words; of `good-*` the `codecs` and for every tensor the SHA-256 of its decoded bytes (C
 order, little-endian); of the others the class of the `error` and its `exit_code` (section 11 of the specification),
-and the `place` of the fault with its byte `offset`: where the preamble, frame or footer begins that it is in. A
+and the `place` of the fault with its byte `offset`: where the preamble, the frame or the footer (the last 128 bytes) begins. A
 proper prefix of any of the `good-*` is *truncated* from 8 bytes on.
 
 `bad-*` are refused by all readers, `unsupported-*` by those of version 1.0. Faults that a reader finds only by looking

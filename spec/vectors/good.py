@@ -282,7 +282,7 @@ def _free_form(rng: np.random.Generator) -> bytes:
 
 def annex_a() -> bytes:
     """The file that Annex A of the specification dumps."""
-    annex = (SPEC / "latq-1.md").read_text(encoding="utf-8").partition("\n## Annex A")[2]
+    annex = (SPEC / "annex-a.md").read_text(encoding="utf-8")
     text = annex[annex.index('{"codecs"') :].partition("\n```")[0].replace("\n", "").encode()
     data = bytearray(896)
     for offset, line in re.findall(r"^ *(\d+) ((?: [0-9a-f]{2}){16})", annex, re.M):

@@ -39,7 +39,9 @@ def test_schema() -> None:
     for path in (SPEC / "vectors").glob("*.json"):
         if json.loads(path.read_text(encoding="utf-8")).get("place") != "metadata":
             continue
-        if not re.match("bad-(json|metadata)-", path.name) and validator.is_valid(metadata_of(path.with_suffix(".latq"))):
+        if not re.match("bad-(json|metadata)-", path.name) and validator.is_valid(
+            metadata_of(path.with_suffix(".latq"))
+        ):
             passed.add(path.stem.removeprefix("bad-"))
     assert passed == BEYOND_THE_SCHEMA
 

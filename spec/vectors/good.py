@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from build import (
+from pieces import (
     FIXED,
     LEVELS,
     POINTS,

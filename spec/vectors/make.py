@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import bad  # noqa: E402
+import bad_chunks  # noqa: E402
 import good  # noqa: E402
 
 import latq  # noqa: E402
@@ -42,7 +43,7 @@ def vectors() -> Iterator[Vector]:
     for name, shows, build in good.vectors():
         data = build(_random(name))
         yield Vector(f"good-{name}", data, {"shows": shows, **describe(data)})
-    for case in bad.vectors():
+    for case in [*bad.vectors(), *bad_chunks.vectors()]:
         built = case.build(_random(case.name))
         footer = max(0, len(built.data) - 128)  # where readers look for it
         offset = footer if case.place == "footer" else built.places[case.place]
@@ -116,8 +117,8 @@ README = """# Test vectors
 What a reader must make of these files, made by `python spec/vectors/make.py` (which needs latq). Beside every file is
 a JSON object: `shows`, in words; of `good-*` the `codecs` and for every tensor the SHA-256 of its decoded bytes (C
 order, little-endian); of the others the class of the `error` and its `exit_code` (section 11 of the specification),
-and the `place` of the fault with its byte `offset`: where the preamble, the frame or the footer (the last 128 bytes) begins. A
-proper prefix of any of the `good-*` is *truncated* from 8 bytes on.
+and the `place` of the fault with its byte `offset`: where the preamble, the frame or the footer (the last 128 bytes)
+begins. A proper prefix of any of the `good-*` is *truncated* from 8 bytes on.
 
 `bad-*` are refused by all readers, `unsupported-*` by those of version 1.0. Faults that a reader finds only by looking
 at every byte (bytes between frames, 2) or by decoding a chunk (4 to 9) are among them.

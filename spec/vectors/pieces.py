@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zstandard
@@ -25,6 +25,7 @@ WORDS = {
     ("scalar", "fixed"): 0x0303, ("scalar", "entropy"): 0x0403, ("trellis", "entropy"): 0x0404,
 }  # fmt: skip
 Codec = dict[str, Any]
+Error = Literal["corrupt", "truncated", "unsupported", "limit"]
 
 # --- codecs -------------------------------------------------------------------------------------------------------
 
@@ -287,3 +288,14 @@ class Built:
 
     def _append(self, data: bytes) -> None:
         self.data += data + bytes(-len(data) % self.align)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file to be refused with ``error``; ``place`` is the structure in which the fault is."""
+
+    name: str
+    shows: str
+    build: Callable[[np.random.Generator], Built]
+    error: Error = "corrupt"
+    place: str = "preamble"

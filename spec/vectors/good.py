@@ -3,6 +3,8 @@
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,8 @@ def _codings() -> Iterator[tuple[str, str, Build]]:
                 Content(3),
             ),
         )
+        yield f"{name}-needless-escapes", "escapes of values that the table has", _escapes(codec, lambda v: v & 3)
+        yield f"{name}-odd-escape", "an escape that no lattice and no path has", _odd_escape(codec)
     for odd in (-128, 127):
         yield f"e8-entropy-odd{odd:+}", f"odd values tilted by {odd}", _one(POINTS | {"odd": odd}, (40, 3))
     for name, checks in (("4", [5, 2]), ("32", [37, 8]), ("256", [333, 242]), ("4096", [8191, 4094])):
@@ -118,6 +122,39 @@ def _codings() -> Iterator[tuple[str, str, Build]]:
         )
     yield "scalar-fixed-3-levels", "radix 3", _one(SCALAR | {"levels": [-1, 0, 1]}, (50, 3))
     yield "scalar-entropy-lanes", "4 lanes", _one(SCALAR_ENTROPY | {"levels": LEVELS[3:7]}, (1023, 3))
+
+
+def _escapes(codec: Codec, change: Callable[[np.ndarray], np.ndarray]) -> Build:
+    """Other escapes: what follows them is decoded alike where they are the same modulo 4."""
+
+    def build(rng: np.random.Generator) -> bytes:
+        parts = parts_of([Tensor("data", (40, 1), content=Content(16))], [codec], rng)
+        return bytes(parts.with_payload(lambda p: _with_escapes(p, change)).build().data)
+
+    return build
+
+
+def _with_escapes(payload: bytes, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
+    """Of one vector whose scale is an f32: they are all that follows the first section."""
+    start = 16 + struct.unpack_from("<I", payload, 8)[0]
+    return payload[:start] + change(np.frombuffer(payload[start:], "<i4")).astype("<i4").tobytes()
+
+
+def _odd_escape(codec: Codec) -> Build:
+    """The first escape with another bit 0, where the stream still comes to its end."""
+
+    def flipped(values: np.ndarray, at: int) -> np.ndarray:
+        return values ^ (np.arange(values.size) == at)
+
+    def build(rng: np.random.Generator) -> bytes:
+        for at in range(20):
+            data = _escapes(codec, lambda values, at=at: flipped(values, at))(deepcopy(rng))
+            with suppress(latq.CorruptError):
+                latq.decode(data)
+                return data
+        raise AssertionError("no escape can be changed")
+
+    return build
 
 
 def _low_start_state(rng: np.random.Generator) -> bytes:

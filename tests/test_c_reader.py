@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 VECTORS = ROOT / "spec" / "vectors"
 SOURCE = ROOT / "spec" / "reference" / "latq_min.c"
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
-FLAGS = ("-std=c99", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
-SANITIZED = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-unused")
+FLAGS = ("-std=c99", "-pedantic-errors", "-O1", "-ffp-contract=off")
+SANITIZED = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 

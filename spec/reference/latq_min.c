@@ -734,7 +734,8 @@ static void parse_metadata(latq *f, const uint8_t *text, uint64_t len) {
     const json *tensors = member_of(f, top, "tensors", JSON_ARRAY);
     need(f, top->count == 4, "metadata: unknown member");
     need(f, tensors->count <= 65536, "metadata: too many tensors");
-    for (const json *o = codecs->first; o; o = o->next) need(f, o->kind == JSON_OBJECT, "metadata: a codec is no object");
+    for (const json *o = codecs->first; o; o = o->next)
+        need(f, o->kind == JSON_OBJECT, "metadata: a codec is no object");
     f->codec_count = codecs->count;
     f->codecs = take(f, f->codec_count, sizeof *f->codecs);
     f->tensor_count = tensors->count;
@@ -1184,6 +1185,7 @@ static void put_entry(uint8_t *out, double y, int type) {
 typedef struct {
     const uint8_t *means, *scales;
     uint32_t scale_size;
+    int exponent;
 } side;
 
 static double scale_at(const side *s, uint64_t i) {
@@ -1193,14 +1195,14 @@ static double scale_at(const side *s, uint64_t i) {
 
 /* 4.1: the layout; fills the integers of all blocks. */
 static side open_payload(latq *f, const codec *c, const uint8_t *p, uint64_t size, uint64_t vectors, sections *s) {
-    side found = {p + 12, p, c->wide ? 4 : 2};
+    side found = {p + 12, p, c->wide ? 4 : 2, 0};
     uint64_t scales = c->classes ? c->classes : vectors, means_size = c->centre ? 4 * vectors : 0;
     uint64_t alignments = c->alignment == PER_TENSOR ? 0 : scales;
     uint64_t head = 12 + means_size + scales * found.scale_size + 2 * alignments;
     need(f, size >= head, "the payload is too short");
-    int32_t exponent = (int32_t)u16_at(p) - (int32_t)(u16_at(p) & 0x8000) * 2;
+    found.exponent = (int)u16_at(p) - (int)(u16_at(p) & 0x8000) * 2;
     uint64_t class_len = u32_at(p + 4), first_len = u32_at(p + 8);
-    need(f, exponent >= -1100 && exponent <= 1100 && u16_at(p + 2) == 0, "head of the payload");
+    need(f, abs(found.exponent) <= 1100 && u16_at(p + 2) == 0, "head of the payload");
     need(f, class_len + first_len <= size - head && (c->classes > 1 || class_len == 0), "sections of the payload");
     found.scales = found.means + means_size;
     for (uint64_t i = 0; i < means_size; i += 4) need(f, isfinite(float_of(u32_at(found.means + i))), "a mean");
@@ -1245,7 +1247,6 @@ static void decode_vectors(latq *f, const tensor *t, const uint8_t *p, uint64_t 
     s.count = vectors * s.kept;
     s.blocks = divide_up(s.count, 8);
     side sides = open_payload(f, c, p, size, vectors, &s);
-    int exponent = (int)u16_at(p) - (int)(u16_at(p) & 0x8000) * 2;
     float *z = take(f, length, sizeof *z);
     uint32_t bytes = DTYPES[t->dtype].size;
     for (uint64_t v = 0; v < vectors; v++) {
@@ -1256,7 +1257,8 @@ static void decode_vectors(latq *f, const tensor *t, const uint8_t *p, uint64_t 
         uint64_t j = first_vector + v, outer = j / t->inner, inner = j % t->inner;
         for (uint32_t k = 0; k < length; k++) {
             double y = scale * (double)z[k] + mean;
-            put_entry(out + ((outer * t->n + first_entry + k) * t->inner + inner) * bytes, ldexp(y, exponent), t->dtype);
+            uint64_t at = (outer * t->n + first_entry + k) * t->inner + inner;
+            put_entry(out + at * bytes, ldexp(y, sides.exponent), t->dtype);
         }
     }
 }

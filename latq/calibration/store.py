@@ -76,6 +76,16 @@ class Calibration:
     def __init__(self, entries: Sequence[Entry], where: str, files: Sequence[str]) -> None:
         self.entries, self.where, self.files = list(entries), where, list(files)
 
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Calibration":
+        """Inputs or second moments in memory, by the name of their tensor."""
+        found = {name: SourceTensor.of(name, array, f"inputs of {name!r}") for name, array in arrays.items()}
+        for name, tensor in found.items():
+            if len(tensor.shape) < 2 or 0 in tensor.shape:
+                raise InputError(f"inputs of {name!r} have shape {tensor.shape}; give an array (any number, n)")
+        entries = [Entry(n, t, f"inputs of {n!r}", _looks_ready(t), {}) for n, t in found.items()]
+        return cls(entries, "calibration", [])
+
     def of(self, name: str, n: int) -> Entry | None:
         """The entry for the tensor ``name``, whose vectors have ``n`` entries; None if there is none.
 

@@ -193,7 +193,9 @@ class _FileBuilder:
             self._progress(chunk.entries)
         tensor, lossless = coded.tensor, coded.lossless
         used = self.codecs.setdefault(coded.codec, len(self.codecs))
-        energies = {} if lossless else {key: significant(value) for key, value in total.items()}
+        # Readers of the first texts of the format refuse what only calibrated tensors have.
+        stored = {} if lossless else {k: v for k, v in total.items() if v or not k.startswith("output_")}
+        energies = {key: significant(value) for key, value in stored.items()}
         size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count
         lost = None
         if coded.known is not None and (entries := prod(tensor.shape)):

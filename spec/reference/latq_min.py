@@ -1,4 +1,4 @@
-"""A small reader of latq files, made from latq-1.md alone; numbers are sections of it. Public domain (CC0 1.0)."""
+"""A small reader of latq files, made from the specification alone; numbers are its sections. CC0 1.0."""
 
 import json
 import re

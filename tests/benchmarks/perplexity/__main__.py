@@ -27,6 +27,8 @@ SETTINGS = ("W", "W+KV", "W+KV+A")
 RATES, GAPS, LIKENESS = ("W", "KV", "A"), ("nats", "gap", "error"), ("relative_error", "spearman", "nearest")
 NUMBERS = (*RATES, *GAPS, *LIKENESS)
 COLUMNS = ("setting", "method", "asked", *NUMBERS)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE, OUTPUT = (click.Path(exists=exists, dir_okay=False, path_type=Path) for exists in (True, False))
 HEADINGS = {"error": "+-", "relative_error": "embed err"}
 
 
@@ -36,17 +38,17 @@ def line(row):
 
 
 @click.command(help=__doc__)
-@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("text", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--calibration", metavar="TEXT", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--moments", type=click.Path(dir_okay=False, path_type=Path), help="Cache of second moments.  [default: MODEL/moments.h5]")
-@click.option("--sentences", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the BERT.")
+@click.argument("model", type=FOLDER)
+@click.argument("text", type=FILE)
+@click.option("--calibration", metavar="TEXT", required=True, type=FILE)
+@click.option("--moments", type=OUTPUT, help="[default: MODEL/moments.h5]")
+@click.option("--sentences", type=FOLDER, help="Folder of the BERT.")
 @click.option("--only", multiple=True, default=["*"], metavar="GLOB", help="Methods.")
 @click.option("--bits", default="4,3,2", show_default=True)
 @click.option("--setting", "settings", multiple=True, type=click.Choice(SETTINGS), default=SETTINGS)
 @click.option("--tokens", default=8192, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-@click.option("--csv", "table", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--csv", "table", type=OUTPUT)
 def main(model, text, calibration, moments, sentences, only, bits, settings, tokens, threads, table):
     torch.set_num_threads(threads)
     language = LanguageTrial(model, text, tokens, calibration, moments or model / "moments.h5")

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from gptq import gptq
-from grids import affine, gaussian_clip, searched, side_bits, symmetric
+from grids import TINY, affine, gaussian_clip, searched, side_bits, symmetric
 from standin import quantizer
 
 import latq
@@ -110,6 +110,7 @@ def nf4(w, moment, bits):
     mean, flat = sizes.mean(), (sizes - sizes.mean()).reshape(1, -1)
     largest = grouped(flat, 256)
     sizes = symmetric(largest, 8).snap(largest).flatten()[: flat.numel()].view_as(sizes) + mean
+    sizes = sizes.clamp(min=TINY)
     nearest = torch.bucketize(blocks / sizes, (levels[1:] + levels[:-1]) / 2)
     size = 4 * w.numel() + 8 * sizes.numel() + 32 * -(-sizes.numel() // 256) + 32
     return (levels[nearest] * sizes).flatten(1)[:, : w.shape[1]], size

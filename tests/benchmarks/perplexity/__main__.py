@@ -10,8 +10,9 @@ layers by token (A). The embedding, which is the head as well, stays. Needs `pip
 
 Columns: bits asked for; bits per entry of W, KV and A, scales included; nats per token; gap to float32, by token, and
 its standard error over windows of 512 tokens; of sentence embeddings their relative error, the rank correlation of all
-cosines, and the share of nearest neighbours that stay. A star: 4 bits on a grid by 32 weights, which is next to
-lossless where weights come from such a grid, as the published ones of SmolLM2-135M in GGUF do; not comparable there.
+cosines, and the share of nearest neighbours that stay. A star: 4 bits on a
+free grid by 32 weights, next to lossless where weights come from such a grid, as those of a GGUF file in Q4_1; there
+it is not comparable.
 """
 
 import csv

@@ -156,7 +156,7 @@ class Method:
     """``cache`` codes keys and values, ``inputs`` those of linear layers, where the method has such.
 
     ``spared`` are the widths at which it can hit the grid of 16 levels per 32 weights on which some published models
-    already lie: its figures on those say nothing about others.
+    already lie: its figures on those say nothing about others. (RTN cannot: its zero points are integers.)
     """
 
     name: str
@@ -167,8 +167,8 @@ class Method:
     spared: tuple[int, ...] = ()
 
 
-def nearest(name, fit, group, **limits):
-    return Method(name, of_matrices(partial(round_to_nearest, fit, group)), **limits)
+def nearest(name, fit, group):
+    return Method(name, of_matrices(partial(round_to_nearest, fit, group)))
 
 
 def rotated(name, by_gptq):

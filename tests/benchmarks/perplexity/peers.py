@@ -19,6 +19,8 @@ from grids import TINY, affine, gaussian_clip, searched, side_bits, symmetric
 from standin import quantizer
 
 import latq
+from latq.calibration.store import Calibration, Entry
+from latq.sources import SourceTensor
 from latq.transforms.rotation import rotate, unrotate
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -132,9 +134,15 @@ def latq_file(matrices, moments, bits, **options):
         path = Path(folder) / "weights.latq"
         arrays = {name: w.numpy() for name, w in matrices.items()}
         latq.save(path, arrays, bits, axis=1, threads=torch.get_num_threads(), **options)
-        decoded = latq.decode(path, threads=torch.get_num_threads())
-        size = 8 * path.stat().st_size
-    return {name: torch.from_numpy(w) for name, w in decoded.items()}, size / sum(w.size for w in decoded.values())
+        with latq.open(path) as file:
+            decoded = {name: torch.from_numpy(file[name][:]) for name in matrices}
+        return decoded, 8 * path.stat().st_size / sum(w.numel() for w in decoded.values())
+
+
+def latq_calibrated(matrices, moments, bits):
+    """The same for inputs of these second moments, as ``latq encode --calibration`` does."""
+    entries = [Entry(name, SourceTensor.of(name, moments[name].numpy(), name), name, True, {}) for name in matrices]
+    return latq_file(matrices, moments, bits, calibration=Calibration(entries, "moments"))
 
 
 class LatqVectors:
@@ -176,8 +184,8 @@ def rotated(name, by_gptq):
     return Method(name, of_matrices(partial(rotated_matrix, by_gptq)), **vectors)
 
 
-def latq_method(name, **options):
-    return Method(name, partial(latq_file, **options), cache=LatqVectors, inputs=LatqVectors)
+def latq_method(name, weights):
+    return Method(name, weights, cache=LatqVectors, inputs=LatqVectors)
 
 
 METHODS = (
@@ -192,7 +200,8 @@ METHODS = (
     Method("GPTQ 128", of_matrices(gptq_groups)),
     rotated("rotated INT", by_gptq=False),
     rotated("rotated INT, GPTQ", by_gptq=True),
-    latq_method("latq fixed", coding="fixed"),
-    latq_method("latq entropy", coding="entropy"),
-    latq_method("latq trellis", codec="trellis", effort="best"),
+    latq_method("latq fixed", partial(latq_file, coding="fixed")),
+    latq_method("latq entropy", partial(latq_file, coding="entropy")),
+    latq_method("latq trellis", partial(latq_file, codec="trellis", effort="best")),
+    latq_method("latq calibrated", latq_calibrated),
 )

@@ -6,6 +6,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
     means f32 each (when centred) | scales | alignments f16 each | classes | first code section | second
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from threading import local
@@ -20,6 +21,7 @@ from latq.codecs.blocks import BLOCK, blocks_of, lowest_classes
 from latq.codecs.effort import Effort
 from latq.coding import rans
 from latq.errors import CorruptError
+from latq.kernels.elementary import exp2
 from latq.pipeline.metadata import (
     HEADER,
     E8Codec,
@@ -96,12 +98,14 @@ class RotatedChunk:
 @dataclass(frozen=True)
 class Goal:
     """What the encoder of a chunk is to reach: a payload of at most ``budget`` bytes, or, where ``limit`` is given, an
-    error energy of at most that. Entropy coding starts from ``step``; for scalars that is what an integer counts for.
-    Fixed coding of codec e8 searches with ``effort``.
+    error energy of at most that. Entropy coding starts from ``step``, which suits vectors that have this ``rms`` when
+    brought to width 0, or any if that is 0; for scalars the step is what an integer counts for. Fixed coding of codec
+    e8 searches with ``effort``.
     """
 
     budget: int = 0
     step: float = 0.0
+    rms: float = 0.0
     limit: float | None = None
     effort: Effort = "default"
 
@@ -148,7 +152,8 @@ def encode_chunk(
     else:
         density, blocks, block_classes = codec.density, blocks_of(stream), lowest_classes(parts.classes, kept)
         if goal.limit is None:
-            points = quantizer.within_budget(codec.quantizer, blocks, block_classes, density, goal.step, budget)
+            step = goal.step * _relative_rms(stream.reshape(-1, kept), parts.classes, classes, goal.rms)
+            points = quantizer.within_budget(codec.quantizer, blocks, block_classes, density, step, budget)
         else:
 
             def error_of(points: npt.NDArray[np.int32]) -> float:
@@ -178,6 +183,15 @@ def encode_chunk(
         found.error * unit_energy,
     )
     return b"".join(sections), energies
+
+
+def _relative_rms(rows: F32, of_rows: U8, classes: SizeClasses | None, rms: float) -> float:
+    """Root mean square of vectors, brought to width 0, over ``rms``; 1 where either is 0."""
+    squares = kernels.row_squares(rows, 0, np.zeros(len(rows), np.float32))
+    if classes:
+        squares *= np.array([exp2(width / 4) for width in classes.widths])[of_rows]
+    found = math.sqrt(float(kernels.tree_sum(squares)) / rows.size)
+    return found / rms if found and rms else 1.0
 
 
 def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: int) -> RotatedChunk:

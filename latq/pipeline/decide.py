@@ -15,8 +15,8 @@ from latq.codecs.entropy_design import Sample
 from latq.codecs.quantizer import Quantizer
 from latq.codecs.trellis import TRELLISES, TrellisPaths
 from latq.errors import InputError, ParameterError
-from latq.pipeline import scalar_plan
 from latq.kernels.elementary import log2
+from latq.pipeline import scalar_plan
 from latq.pipeline.chunk import Scratch, encode_chunk, prepare, stream_of
 from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE
 from latq.pipeline.panels import Array, Panels
@@ -223,21 +223,21 @@ def _best_plan(
     """
     quantizers: list[Quantizer] = [E8Points()]
     if options.codec == "trellis":
-        quantizers.insert(0, TrellisPaths(TRELLISES[options.effort]))
-    auto = options.rotation == "auto"
-    compare = auto and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
+        quantizers.append(TrellisPaths(TRELLISES[options.effort]))
+    compare = options.rotation == "auto" and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
 
     def ranked(rotation: Rotation) -> list[Plan]:
         rotated = replace(layout, rotation=rotation)
         if options.coding == "fixed":
-            plans = [plan_fixed(rotated, sampler if compare else None, options.effort)]
-        elif wanted is not None:
+            plan = plan_fixed(rotated, sampler if compare else None, options.effort)
+            return [plan] if plan else []
+        if wanted is not None:
             plans = [plan_error(rotated, sampler, quantizer, *wanted) for quantizer in quantizers]
         else:
-            plans = [plan_entropy(rotated, sampler, quantizer) for quantizer in quantizers]
-        return sorted((plan for plan in plans if plan is not None), key=lambda plan: plan.bits_lost)
+            plans = plan_entropy(rotated, sampler, quantizers)
+        return sorted(plans, key=lambda plan: plan.bits_lost)
 
-    if not auto:
+    if options.rotation != "auto":
         return _best_tried(ranked(options.rotation), panels)
     best = ranked("hadamard")
     other = ranked("none") if best and compare else []

@@ -2,7 +2,7 @@
 
 usage: python tests/benchmarks/accuracy.py gaussian                N(0,1) 4096 x 1024, and the product of two such files
        python tests/benchmarks/accuracy.py files FILE...           each file: rate, D, bits lost, seconds
-       python tests/benchmarks/accuracy.py codecs FILE...          each matrix: bits lost by e8 and by trellis of 8, 32, 256
+       python tests/benchmarks/accuracy.py codecs FILE...          each matrix: bits lost by e8 and by trellis
        python tests/benchmarks/accuracy.py pairs pairs.h5          X (tokens x in) times W (in x out) for every layer
        python tests/benchmarks/accuracy.py requests                30 random shapes, 5 dtypes: asked for and achieved
 options: --bits 2.25,3.25,4.25   --axis K   --coding fixed|entropy   --codec e8|trellis   --effort E

@@ -35,7 +35,7 @@ HEADINGS = {"error": "+-", "relative_error": "embed err"}
 
 def line(row):
     numbers = (f"{row[column]:9.4f}" if column in row else " " * 9 for column in NUMBERS)
-    return " ".join([f"{row['setting']:9s} {row['method']:20s} {row['asked']}", *numbers]).rstrip()
+    return " ".join([f"{row['setting']:9s} {row['method']:24s} {row['asked']}", *numbers]).rstrip()
 
 
 @click.command(help=__doc__)
@@ -48,16 +48,17 @@ def line(row):
 @click.option("--bits", default="4,3,2", show_default=True)
 @click.option("--setting", "settings", multiple=True, type=click.Choice(SETTINGS), default=SETTINGS)
 @click.option("--tokens", default=8192, show_default=True)
+@click.option("--shelf", type=click.Path(path_type=Path), help="Folder for quantized weights, for runs to come.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--csv", "table", type=OUTPUT)
-def main(model, text, calibration, moments, sentences, only, bits, settings, tokens, threads, table):
+def main(model, text, calibration, moments, sentences, only, bits, settings, tokens, shelf, threads, table):
     torch.set_num_threads(threads)
-    language = LanguageTrial(model, text, tokens, calibration, moments or model / "moments.h5")
+    language = LanguageTrial(model, text, tokens, calibration, moments or model / "moments.h5", shelf)
     trials = [lambda method, width: language.rows(method, width, settings)]
     if sentences:
         trials.append(SentenceTrial(sentences, calibration).rows)
     click.echo(f"{language.exact.numel()} tokens, {language.exact.double().mean():.4f} nats each in float32")
-    click.echo(" ".join([f"{'setting':9s} {'method':18s} bits", *(f"{HEADINGS.get(c, c):>9s}" for c in NUMBERS)]))
+    click.echo(" ".join([f"{'setting':9s} {'method':22s} bits", *(f"{HEADINGS.get(c, c):>9s}" for c in NUMBERS)]))
     rows = []
     for width in map(int, bits.split(",")):
         for method in METHODS:

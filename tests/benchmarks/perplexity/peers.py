@@ -16,11 +16,8 @@ import numpy as np
 import torch
 from gptq import gptq
 from grids import TINY, affine, gaussian_clip, searched, side_bits, symmetric
-from standin import quantizer
 
 import latq
-from latq.calibration.store import Calibration, Entry
-from latq.sources import SourceTensor
 from latq.transforms.rotation import rotate, unrotate
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -139,17 +136,16 @@ def latq_file(matrices, moments, bits, **options):
         return decoded, 8 * path.stat().st_size / sum(w.numel() for w in decoded.values())
 
 
-def latq_calibrated(matrices, moments, bits):
+def latq_calibrated(matrices, moments, bits, **options):
     """The same for inputs of these second moments, as ``latq encode --calibration`` does."""
-    entries = [Entry(name, SourceTensor.of(name, moments[name].numpy(), name), name, True, {}) for name in matrices]
-    return latq_file(matrices, moments, bits, calibration=Calibration(entries, "moments"))
+    return latq_file(matrices, moments, bits, calibration={name: moments[name].numpy() for name in matrices}, **options)
 
 
 class LatqVectors:
-    """As many bits as integers of that many and a float16 scale per vector."""
+    """At most as many bits as integers of that many and a float16 scale per vector."""
 
     def __init__(self, bits, n):
-        self.quantizer = quantizer(bits + 16 / n, n)
+        self.quantizer = latq.quantizer(bits + 16 / n, n)
         self.bits = self.quantizer.bits
 
     def __call__(self, x):
@@ -161,7 +157,8 @@ class LatqVectors:
 
 @dataclass(frozen=True)
 class Method:
-    """``cache`` codes keys and values, ``inputs`` those of linear layers, where the method has such.
+    """``cache`` codes keys and values, ``inputs`` those of linear layers, where the method has such. The weights of one
+    that is ``aware`` also take ``activation_bits``, when inputs are quantized, too.
 
     ``spared`` are the widths at which it can hit the grid of 16 levels per 32 weights on which some published models
     already lie: its figures on those say nothing about others. (RTN cannot: its zero points are integers.)
@@ -173,6 +170,7 @@ class Method:
     inputs: Callable | None = None
     widths: tuple[int, ...] = (2, 3, 4)
     spared: tuple[int, ...] = ()
+    aware: bool = False
 
 
 def nearest(name, fit, group):
@@ -184,8 +182,8 @@ def rotated(name, by_gptq):
     return Method(name, of_matrices(partial(rotated_matrix, by_gptq)), **vectors)
 
 
-def latq_method(name, weights):
-    return Method(name, weights, cache=LatqVectors, inputs=LatqVectors)
+def latq_method(name, weights=latq_file, aware=False, **options):
+    return Method(name, partial(weights, **options), cache=LatqVectors, inputs=LatqVectors, aware=aware)
 
 
 METHODS = (
@@ -200,8 +198,9 @@ METHODS = (
     Method("GPTQ 128", of_matrices(gptq_groups)),
     rotated("rotated INT", by_gptq=False),
     rotated("rotated INT, GPTQ", by_gptq=True),
-    latq_method("latq fixed", partial(latq_file, coding="fixed")),
-    latq_method("latq entropy", partial(latq_file, coding="entropy")),
-    latq_method("latq trellis", partial(latq_file, codec="trellis", effort="best")),
-    latq_method("latq calibrated", latq_calibrated),
+    latq_method("latq fixed", coding="fixed"),
+    latq_method("latq entropy", coding="entropy"),
+    latq_method("latq trellis", codec="trellis", effort="best"),
+    latq_method("latq calibrated, fixed", latq_calibrated, aware=True, coding="fixed"),
+    latq_method("latq calibrated", latq_calibrated, aware=True, coding="entropy"),
 )

@@ -1,8 +1,11 @@
 """The models under a method: rows of the table."""
 
+from functools import partial
+
 from model import BATCH, LanguageModel, SentenceModel, cached_as_is, unchanged
 from moments import Moments, by_matrix, load, save
 from scores import gap, likeness
+from shelf import kept
 
 CALIBRATION_TOKENS = 16384
 CALIBRATION_SENTENCES = 300
@@ -32,9 +35,11 @@ class LanguageTrial:
     """Nats per token of a language model on a text.
 
     Second moments come from ``moments``; where there is no such file, it is made from the text ``calibration``.
+    Quantized weights are kept in the folder ``shelf``, if given.
     """
 
-    def __init__(self, folder, text, tokens, calibration, moments):
+    def __init__(self, folder, text, tokens, calibration, moments, shelf=None):
+        self.shelf = shelf
         self.model = LanguageModel(folder)
         self.matrices = {name: self.model.weights[name] for name in self.model.matrices}
         if not moments.exists():
@@ -47,17 +52,23 @@ class LanguageTrial:
         self.exact = self.model.losses(self.windows)
 
     def rows(self, method, bits, settings):
-        """One per setting that the method has; its weights are coded once."""
-        weights, rate = method.weights(self.matrices, self.moments, bits)
+        """One per setting that the method has."""
         for setting in settings:
             makers = {"KV": method.cache, "A": method.inputs}
             tallies = {part: Tally(makers[part], bits) for part in setting.split("+")[1:] if makers[part]}
             if 1 + len(tallies) < len(setting.split("+")):
                 continue
+            weights, rate = self._weights(method, bits, bits if "A" in tallies else None)
             replaced = {"cache": tallies.get("KV", cached_as_is), "inputs": as_inputs(tallies.get("A"))}
             losses = self.model.losses(self.windows, weights=weights, **replaced)
             rates = {part: tally.rate for part, tally in tallies.items()}
             yield {"setting": setting, "W": rate, **rates, **vars(gap(losses, self.exact))}
+
+    def _weights(self, method, bits, activation_bits):
+        aware = method.aware and activation_bits
+        options = {"activation_bits": activation_bits} if aware else {}
+        make = partial(method.weights, self.matrices, self.moments, bits, **options)
+        return kept(self.shelf, f"{method.name} {bits}" + f" for {activation_bits}" * bool(aware), make)
 
 
 def as_inputs(tally):

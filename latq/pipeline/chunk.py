@@ -144,7 +144,8 @@ def encode_chunk(
         first, second, integers = scalar.encode_entropy(stream, codec.table, goal.step, budget)
     elif isinstance(codec, E8Codec):
         index_budget = budget - e8.digits_size(stream.size, codec.q)
-        first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort)
+        balanced = codec.rotation != "none"
+        first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
     else:
         density, blocks, block_classes = codec.density, blocks_of(stream), lowest_classes(parts.classes, kept)
         if goal.limit is None:

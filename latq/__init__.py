@@ -20,7 +20,18 @@ from latq.errors import (
 )
 
 if TYPE_CHECKING:
-    from latq.api import File, ProductReport, Tensor, decode, encode, open, product, save
+    from latq.api import (
+        File,
+        ProductReport,
+        Tensor,
+        VectorQuantizer,
+        decode,
+        encode,
+        open,
+        product,
+        quantizer,
+        save,
+    )
 
 __version__ = "0.1.0"
 FORMAT_VERSION = (1, 0)
@@ -37,11 +48,13 @@ __all__ = [
     "Tensor",
     "TruncatedError",
     "UnsupportedError",
+    "VectorQuantizer",
     "__version__",
     "decode",
     "encode",
     "open",
     "product",
+    "quantizer",
     "save",
 ]
 

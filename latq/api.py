@@ -9,6 +9,8 @@ from typing import Any, BinaryIO, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from latq.calibration.store import Calibration
+from latq.codecs.vector_quantizer import VectorQuantizer
 from latq.container import BytesSource, source_at
 from latq.pipeline.decide import CodecName, EncodeOptions
 from latq.pipeline.decode import File, Tensor
@@ -22,11 +24,24 @@ from latq.sources import MatrixView, SourceTensor, WritableArray, atomic_output
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision
 
-__all__ = ["File", "ProductReport", "Tensor", "decode", "encode", "open", "operand_of", "product", "save"]
+__all__ = [
+    "File",
+    "ProductReport",
+    "Tensor",
+    "VectorQuantizer",
+    "decode",
+    "encode",
+    "open",
+    "operand_of",
+    "product",
+    "quantizer",
+    "save",
+]
 
 Array = npt.NDArray[Any]
 Path = str | PathLike[str]
 Openable = Path | bytes | BinaryIO
+Inputs = npt.ArrayLike | Mapping[str, Array]
 
 
 def encode(
@@ -47,6 +62,8 @@ def encode(
     threads: int = 1,
     rho: float | None = None,
     pair: npt.ArrayLike | None = None,
+    calibration: npt.ArrayLike | None = None,
+    activation_bits: float | None = None,
 ) -> bytes:
     """Compress one array into a .latq file in memory.
 
@@ -86,6 +103,9 @@ def encode(
     rho, pair
         Of scalar: what its levels are best for, a Gaussian partner whose entries have correlation ``rho`` (0 unless
         said), or this very matrix, (n, any number of vectors), entries along axis 0.
+    calibration, activation_bits
+        Of e8: inputs (any number, n) that the vectors will be multiplied by, or their second moments (n, n); errors are
+        then small in these products, not in the entries. ``activation_bits`` per entry is what the inputs will have.
 
     Raises
     ------
@@ -98,7 +118,7 @@ def encode(
     options = EncodeOptions(
         bits=bits, codec=codec, coding=coding, error=error, error_of=error_of, axis=axis, rotation=rotation,
         seed=seed, centre=centre, precision=precision, nonfinite=nonfinite, effort=effort, threads=threads,
-        rho=rho, pair=_pair(pair),
+        rho=rho, pair=_pair(pair), calibration=_calibration(calibration), activation_bits=activation_bits,
     )  # fmt: skip
     encode_source(source_of({"data": np.asarray(array)}), "array", buffer, options)
     return buffer.getvalue()
@@ -117,9 +137,17 @@ def save(
     The file appears whole or not at all. InputError if it exists and ``overwrite`` is false.
     """
     named = arrays if isinstance(arrays, Mapping) else {"data": np.asarray(arrays)}
-    parameters = EncodeOptions(bits=bits, **options | {"pair": _pair(options.get("pair"))})
+    given = {"pair": _pair(options.get("pair")), "calibration": _calibration(options.get("calibration"))}
+    parameters = EncodeOptions(bits=bits, **options | given)
     with atomic_output(fspath(path), force=overwrite) as temporary, builtins.open(temporary, "wb") as stream:
         return encode_source(source_of(named), fspath(path), stream, parameters)
+
+
+def _calibration(inputs: Inputs | None) -> Calibration | None:
+    """Inputs of one array, which has no name, or of several by name."""
+    if inputs is None:
+        return None
+    return Calibration.of_arrays(inputs if isinstance(inputs, Mapping) else {"": np.asarray(inputs)})
 
 
 def _pair(array: npt.ArrayLike | None) -> MatrixView | None:
@@ -212,3 +240,16 @@ def operand_of(factor: Factor, where: str = "operand") -> Operand:
         return CompressedOperand(factor)
     array = np.asarray(factor)
     return PlainOperand(MatrixView(array, array.shape, 0), where)
+
+
+def quantizer(bits: float, n: int, *, seed: int = 0) -> VectorQuantizer:
+    """A quantizer of vectors in memory, one by one, all in as many bytes: for activations and key-value caches.
+
+    ``q.encode(x)`` takes float arrays (vectors, n) and returns codes, bytes (vectors, q.bytes_per_vector);
+    ``q.decode(codes)`` brings the vectors back; ``q.dot(a, b)`` is the inner products of coded vectors, from their
+    integers. Nothing is fitted to data: vectors are rotated, divided by their own size and quantized by the codebooks of
+    fixed coding. ``q.bits`` is what an entry takes, all counted: at most ``bits``.
+
+    ParameterError if so few bits leave no codebook for vectors of ``n`` entries.
+    """
+    return VectorQuantizer(bits, n, seed)

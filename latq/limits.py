@@ -30,6 +30,9 @@ MAX_LEVEL, MAX_LEVELS = 1 << 20, 4096
 MAX_LEVEL_SHIFT, MAX_ALPHABET = 8, 255
 """Low bits of the index of a level that are stored as such, and how many high parts there may be."""
 
+MAX_STEP = 255
+"""Largest multiple of the step that a coordinate has."""
+
 MAX_CHECK = (1 << 13) - 1
 """Largest parity check of a trellis: of 2^12 states."""
 

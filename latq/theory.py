@@ -4,6 +4,7 @@ Rates are bits per matrix entry; product errors are ||C - C_hat||_F^2 / (||A||_F
 """
 
 import math
+from collections.abc import Sequence
 
 R_STAR = 0.9063235369515509
 """Rate below which time sharing is optimal: the root of 4^R = 1 + 4 R ln 2."""
@@ -97,3 +98,19 @@ def shannon_distortion(rate: float) -> float:
 def bits_lost(rate: float, distortion: float) -> float:
     """Bits above the Shannon limit of a Gaussian source: R + log2(D) / 2; -inf for a lossless one."""
     return rate + 0.5 * math.log2(distortion) if distortion > 0 else -math.inf
+
+
+def waterfilling_rate(spectrum: Sequence[float], error: float) -> float:
+    """Bits per entry that a Gaussian source of independent components with variances ``spectrum`` needs for a mean
+    squared error of ``error``, by reverse water-filling (Cover & Thomas 2006, section 10.3.3)."""
+    rising = sorted(max(variance, 0.0) for variance in spectrum)
+    below = 0.0
+    for i, variance in enumerate(rising):
+        # All components up to this one are below the level, if there is such a level.
+        if below + variance * (len(rising) - i) >= error * len(rising):
+            level = (error * len(rising) - below) / (len(rising) - i)
+            if level <= 0:
+                return math.inf
+            return sum(math.log2(v / level) for v in rising[i:]) / 2 / len(rising)
+        below += variance
+    return 0.0

@@ -12,10 +12,11 @@ LAYERS = {
     "errors": 0, "limits": 0, "theory": 0, "kernels": 0, "urls": 0,
     "container": 1, "dtypes": 1, "coding": 1, "transforms": 1,
     "sources": 2, "codecs": 2,
-    "pipeline": 3,
-    "products": 4,
-    "api": 5, "dask": 5,
-    "cli": 6,
+    "calibration": 3,
+    "pipeline": 4,
+    "products": 5,
+    "api": 6, "dask": 6,
+    "cli": 7,
 }  # fmt: skip
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem in LAYERS)
 

@@ -24,8 +24,9 @@ from latq.cli.decode import choose
 from latq.cli.plot import draw_rate_distortion, figure, plot_option
 from latq.cli.table import bar, finite, number, print_table
 from latq.errors import InputError, ParameterError
+from latq.pipeline.calibrated import Known, unfit
 from latq.pipeline.decode import Tensor
-from latq.pipeline.measure import Measured, is_lossless, measure
+from latq.pipeline.measure import Measured, is_lossless, measure, measure_outputs
 from latq.products.measure import measure_product
 from latq.products.operands import Operand, PlainOperand
 from latq.sources import MatrixView, SourceTensor, open_source
@@ -37,6 +38,7 @@ Examples:
   latq compare weights.npy weights.latq
   latq compare model.safetensors model.latq --tensor '*.weight' --plot model.png
   latq compare a.npy a.latq --pair b.npy b.latq
+  latq compare model.safetensors model.latq --calibration moments.h5
 """
 TOTAL = "quantized"
 
@@ -67,14 +69,18 @@ class _Twin:
 @click.argument("file", metavar="FILE")
 @click.option("--pair", nargs=2, metavar="ORIGINAL_B FILE_B", help="Measure the product A^T B as well, with this as B.")
 @click.option("--tensor-b", metavar="NAME", help="Tensor of FILE_B, if it holds several.")
+@click.option(
+    "--calibration", metavar="FILE|DIR",
+    help="Measure the products with these inputs as well: activations, or what latq calibrate wrote.",
+)  # fmt: skip
 @plot_option
 @tensor_option
 @force_option
 @threads_option
 @console_options
 def command(
-    original: str, file: str, pair: tuple[str, str] | None, tensor_b: str | None, plot: str | None,
-    tensors: tuple[str, ...], force: bool, threads: int, as_json: bool, quiet: bool, verbose: bool,
+    original: str, file: str, pair: tuple[str, str] | None, tensor_b: str | None, calibration: str | None,
+    plot: str | None, tensors: tuple[str, ...], force: bool, threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Measure the tensors of FILE against those of the same names in ORIGINAL (.npy, .h5, .safetensors).
 
@@ -91,6 +97,8 @@ def command(
     with figure(plot, force=force, inputs=paths) as drawing, _twins(original, file, tensors) as twins:
         product = _product(twins, pair, tensor_b, console, threads) if pair else None
         result = {"original": original, "file": file, **_distances(twins, console, threads), "product": product}
+        if calibration is not None:
+            _add_outputs(result, twins, calibration, threads)
         if drawing is not None:
             draw_rate_distortion(drawing, _points(result["tensors"]))
     console.result("compare", result)
@@ -133,6 +141,25 @@ def _distances(twins: list[_Twin], console: Console, threads: int) -> dict[str, 
         "tensors": [_described(twin.tensor, m) for twin, m in zip(twins, found, strict=True)],
         "total": {"tensors": len(quantized), **_figures(Measured.total(quantized))} if quantized else None,
     }
+
+
+def _add_outputs(result: dict[str, Any], twins: list[_Twin], calibration: str, threads: int) -> None:
+    """Errors of the products with inputs, for the tensors that have any."""
+    from latq.calibration.store import open_calibration
+
+    found = 0
+    with open_calibration(calibration) as inputs:
+        for twin, described in zip(twins, result["tensors"], strict=True):
+            n = twin.tensor.n if not is_lossless(twin.tensor) else 0
+            entry = inputs.of(twin.tensor.name, n) if n and not unfit(n) else None
+            described["outputs"] = None
+            if entry is not None:
+                known = Known(entry.moments(threads), None)
+                outputs = measure_outputs(twin.tensor, twin.original, known, threads=threads)
+                described["outputs"] = {"relative_error": outputs.relative_error, "bits_lost": outputs.bits_lost}
+                found += 1
+    if not found:
+        raise ParameterError(f"{calibration}: holds no inputs of the tensors compared; check their names")
 
 
 def _described(tensor: Tensor, measured: Measured) -> dict[str, Any]:
@@ -210,6 +237,10 @@ def _print(result: dict[str, Any]) -> None:
         rows.append(_row(TOTAL, result["total"]))
     headings = ("tensor", "bits", "MSE", "D", "rel. error", "max error", "lost", "0 to 1 bit")
     print_table(headings, rows, text_columns=(0, 7))
+    if outputs := [(t["name"], t["outputs"]) for t in result["tensors"] if t.get("outputs")]:
+        click.echo("\nproducts with the inputs:")
+        lines = [[name, number(o["relative_error"]), number(o["bits_lost"])] for name, o in outputs]
+        print_table(("tensor", "rel. error", "bits lost to water-filling"), lines)
     if result["product"] is not None:
         _print_product(result["product"])
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from latq.calibration.store import Calibration, open_calibration
 from latq.cli.common import (
     STANDARD_STREAM,
     Console,
@@ -24,7 +25,7 @@ from latq.cli.common import (
 )
 from latq.errors import ParameterError
 from latq.pipeline.decide import EncodeOptions
-from latq.pipeline.encode import EncodeReport, encode_source
+from latq.pipeline.encode import Calibrated, EncodeReport, encode_source
 from latq.sources import MatrixView, Source, open_source
 from latq.sources.files import split_spec
 
@@ -35,6 +36,7 @@ Examples:
   latq encode model.safetensors --tensor '*.weight'
   latq encode data.h5:/air/temperature -o air.latq --axis 1
   latq encode a.npy -o a.latq --codec scalar --pair b.npy
+  latq encode model.safetensors --bits 3 --calibration activations/
 """
 
 
@@ -64,6 +66,12 @@ Examples:
 @click.option("--pair", metavar="FILE", help="scalar: the other factor itself, of vectors as long; excludes --rho.")
 @click.option("--pair-tensor", metavar="NAME", help="Tensor of --pair, if it holds several.")
 @click.option("--pair-axis", type=int, help="Contraction axis of --pair [default: 0; the last for .safetensors].")
+@click.option(
+    "--calibration", metavar="FILE|DIR",
+    help="Quantize for the inputs that the vectors will be multiplied by: activations by the name of their tensor "
+    "(.npy, .h5, .safetensors, or a folder of these), or what latq calibrate wrote.",
+)  # fmt: skip
+@click.option("--activation-bits", type=float, help="Bits per entry that these inputs will have [default: exact].")
 @click.option("--axis", type=int, help="Contraction axis [default: 0; the last for .safetensors].")
 @click.option(
     "--rotation",
@@ -96,7 +104,7 @@ Examples:
 @console_options
 def command(
     source: str, output: str | None, tensors: tuple[str, ...], force: bool,
-    pair: str | None, pair_tensor: str | None, pair_axis: int | None,
+    pair: str | None, pair_tensor: str | None, pair_axis: int | None, calibration: str | None,
     as_json: bool, quiet: bool, verbose: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Compress the arrays of IN (.npy, .h5, .safetensors, a sharded checkpoint, or - for a .npy on standard input).
@@ -115,20 +123,29 @@ def command(
         raise ParameterError("--pair needs --codec scalar")
     if pair is not None and options["rho"] is not None:
         raise ParameterError("--rho and --pair exclude each other; give one")
+    if calibration is None and options["activation_bits"] is not None:
+        raise ParameterError("--activation-bits needs --calibration")
+    activation_bits = options.pop("activation_bits")
     parameters = EncodeOptions(**options)
     target = output or _default_output(source)
     started = time.monotonic()
     with (
         _pair(pair, pair_tensor, pair_axis) as (partner, pair_files),
+        _calibration(calibration) as inputs,
         input_path(source) as path,
         open_source(path, tensors=tensors) as arrays,
     ):
-        parameters = replace(parameters, pair=partner)
+        parameters = replace(parameters, pair=partner, calibration=inputs, activation_bits=activation_bits)
         for warning in arrays.warnings:
             console.warn(warning)
         total = sum(_entries(arrays))
         with (
-            output_stream(target, console, force=force, inputs=[source, *arrays.files, *pair_files]) as stream,
+            output_stream(
+                target,
+                console,
+                force=force,
+                inputs=[source, *arrays.files, *pair_files, *(inputs.files if inputs else ())],
+            ) as stream,
             console.progress("encoding", total) as progress,
         ):
             report = encode_source(arrays, _shown(source), stream, parameters, progress)
@@ -148,6 +165,15 @@ def _pair(spec: str | None, tensor: str | None, axis: int | None) -> Iterator[tu
             raise ParameterError(f"{spec}: holds {len(found.tensors)} tensors; choose with --pair-tensor: {names}")
         chosen = found.tensors[0]
         yield MatrixView(chosen.array, chosen.shape, found.default_axis if axis is None else axis), found.files
+
+
+@contextmanager
+def _calibration(path: str | None) -> Iterator[Calibration | None]:
+    if path is None:
+        yield None
+        return
+    with open_calibration(path) as found:
+        yield found
 
 
 def _default_output(source: str) -> str:
@@ -186,6 +212,7 @@ def _summarize(console: Console, report: EncodeReport, target: str, original: in
         if console.verbose:
             bits = 8 * t.bytes / t.entries if t.entries else 0.0
             accuracy = f"relative error {t.error**0.5:.4g}" if t.error is not None else f"lossless ({t.note})"
+            accuracy += f"; {_outputs(t.calibrated)}" if t.calibrated else ""
             console.say(f"  {t.name} {list(t.shape)} {t.dtype}: {t.codec}, {bits:.3f} bits per entry, {accuracy}")
         elif t.surprising:
             console.warn(f"{t.name}: {t.note}; kept lossless")
@@ -197,3 +224,18 @@ def _summarize(console: Console, report: EncodeReport, target: str, original: in
         line += f"; {len(coded)} of {len(report.tensors)} tensors quantized"
         line += f" at {coded_bits:.3f} bits per entry" if coded else ""
     console.say(f"{line} ({seconds:.1f} s)")
+    calibrated = [t.calibrated for t in coded if t.calibrated]
+    if len(coded) == len(calibrated) == 1:
+        console.say(_outputs(calibrated[0]))
+    elif calibrated:
+        error = (sum(c.output_error for c in calibrated) / len(calibrated)) ** 0.5
+        console.say(f"{len(calibrated)} of them calibrated: relative error {error:.4g} of their products, on average")
+
+
+def _outputs(calibrated: Calibrated) -> str:
+    line = f"relative error {calibrated.output_error**0.5:.4g} of its products with the inputs"
+    if calibrated.bits_lost is not None:
+        line += f", {calibrated.bits_lost:.3f} bits above water-filling"
+    if calibrated.damping is None:
+        return f"{line}, not quantized for them: errors would be larger"
+    return f"{line}, damping {calibrated.damping:.2g}"

@@ -33,7 +33,19 @@ def _print(d: dict[str, Any]) -> None:
         parts = ", ".join(f"{k.replace('_', ' ')} {8 * v / d['entries']:.4f}" for k, v in d["bytes_by_part"].items())
         click.echo(f"{d['entries']} entries at {d['bits_per_entry']:.4f} bits each: {parts}")
     headings = ("tensor", "shape", "dtype", "codec", "bits", "rel. error", "bits lost", "product e^2", "limit")
-    print_table(headings, map(_row, d["tensors"]))
+    if not any(t["outputs"] for t in d["tensors"]):
+        print_table(headings, map(_row, d["tensors"]))
+        return
+    rows = ([*_row(t), *_outputs(t["outputs"])] for t in d["tensors"])
+    print_table((*headings, "output error", "bits lost"), rows)
+
+
+def _outputs(outputs: dict[str, Any] | None) -> list[str]:
+    """Relative error of the products with the inputs of a calibrated tensor, and the bits above water-filling."""
+    if outputs is None:
+        return ["", ""]
+    lost = outputs["bits_lost"]
+    return [f"{outputs['relative_error']:.4g}", "" if lost is None else f"{lost:.3f}"]
 
 
 def _row(t: dict[str, Any]) -> list[str]:

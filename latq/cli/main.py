@@ -13,6 +13,7 @@ from latq.errors import LatqError
 VERBS = {
     "encode": "compress arrays into a .latq file",
     "decode": "bring the arrays of a .latq file back",
+    "calibrate": "second moments of the inputs of layers, to encode their weights for",
     "product": "estimate A^T B from two compressed files",
     "info": "what a .latq file holds, and how accurate it is",
     "verify": "check every checksum",

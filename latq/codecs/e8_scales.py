@@ -4,6 +4,7 @@ The price and the code lengths are found on a sample. All blocks are then chosen
 the budget is met by changing over from the one to the next at the right place.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,25 @@ def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
         if found is not None:
             return found
     return np.full(count, single, np.uint8)
+
+
+def tariffs(
+    x: F32, code: kernels.NestedCode, budget: int, effort: Effort
+) -> Iterator[tuple[F32, npt.NDArray[np.intp]]]:
+    """Charges (PRICES, K), all rows the same, for the K scales returned beside them, at rising prices of a bit.
+
+    The first ones bring the indices of blocks ``x`` about to ``budget`` bytes, the last let but one scale be chosen.
+    """
+    errors = _errors(np.ascontiguousarray(x.T[:: -(-x.shape[1] // _SAMPLE)]).T, code, effort)
+    totals = [_total(row) for row in errors]
+    single = min(range(len(code.steps)), key=totals.__getitem__)
+    tariff = _tariff(errors, x.shape[1], budget)
+    if tariff is not None and tariff.error < totals[single]:
+        used = np.flatnonzero(tariff.used)
+        for raised in range(_RAISES):
+            charges = tariff.price * _PRICES[-1] ** raised * tariff.lengths[used]
+            yield np.tile(charges.astype(np.float32), (kernels.PRICES, 1)), used
+    yield np.zeros((kernels.PRICES, 1), np.float32), np.array([single])
 
 
 def _errors(x: F32, code: kernels.NestedCode, effort: Effort) -> F32:

@@ -135,8 +135,8 @@ def design_for_error(quantizer: Quantizer, sample: Sample, distortion: float) ->
 
 def _evaluate(quantizer: Quantizer, sample: Sample, step: float, density: Density | None) -> Design:
     """Quantize the sample by the choices of ``density`` and fit a new one to the outcome."""
-    points, _ = quantizer.choose(sample.blocks, sample.classes, step, density)
-    fitted = _fit_density(quantizer, sample, points, step, density)
+    seen, points, _ = quantizer.seen(sample.blocks, sample.classes, step, density)
+    fitted = _fit_density(quantizer.blockwise, replace(sample, blocks=seen), points, step, density)
     costs = quantizer.costs(points, fitted, sample.classes)
     rates = [_rate(costs[sample.classes == c]) for c in range(len(sample.widths))]
     return Design(

@@ -47,6 +47,15 @@ class Quantizer(ABC):
         what a bit is worth at this step.
         """
 
+    @property
+    def blockwise(self) -> "Quantizer":
+        """What quantizes a block once it is known what it should become."""
+        return self
+
+    def seen(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[F32, I32, int]:
+        """What :meth:`blockwise` is given for ``x``, (8, N) of width 0, beside what :meth:`choose` returns."""
+        return x, *self.choose(x, classes, step, density)
+
     @abstractmethod
     def costs(self, points: I32, density: Density, classes: Classes) -> I64:
         """Cost of each block in units of 2^-16 bit."""

@@ -1,4 +1,5 @@
-"""Kernels: defined in NumPy (reference, points, paths, search, codebook, vectors, products), native where built.
+"""Kernels: defined in NumPy (reference, points, paths, search, codebook, vectors, products, matrices), native where
+built.
 
 ``LATQ_KERNELS=native|reference`` forces one of the two; both give the same bits. Import kernels from here.
 """
@@ -83,6 +84,7 @@ __all__ = [
     "scaled_codewords",
     "signs",
     "split_digits",
+    "subtract_product",
     "to_digits",
     "tree_sum",
     "unpack_bits",
@@ -145,6 +147,7 @@ if _wants_native():
         row_sums,
         scaled_codewords,
         split_digits,
+        subtract_product,
         tree_sum,
         unpack_bits,
         unrotate,
@@ -153,6 +156,7 @@ if _wants_native():
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
 else:
+    from latq.kernels.matrices import subtract_product
     from latq.kernels.paths import choose_paths, decode_paths, encode_paths, path_costs
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
     from latq.kernels.products import add_products, narrowed, put_products

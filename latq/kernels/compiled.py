@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import _core, paths, products, reference, search, vectors
+from latq.kernels import _core, matrices, paths, products, reference, search, vectors
 from latq.kernels.codebook import Codebook
+from latq.kernels.matrices import Matrix
 from latq.kernels.packed_model import packed
 from latq.kernels.paths import Trellis
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
@@ -460,3 +461,16 @@ def _alike(a: Integers, b: Integers) -> tuple[Integers, Integers]:
     dtype = np.result_type(a, b)
     a, b = (x if x.dtype == dtype and _rows_apart(x) else np.ascontiguousarray(x, dtype) for x in (a, b))
     return a, b
+
+
+# --- matrices -----------------------------------------------------------------------------------------------------
+
+
+def subtract_product(c: Matrix, a: Matrix, b: Matrix) -> None:
+    if not c.size or not len(b):
+        return
+    if _rows_apart(c):
+        rows: list[Any] = [x if _rows_apart(x) else np.ascontiguousarray(x) for x in (a, b)]
+        _core.subtract_product(c, *rows)
+    else:
+        matrices.subtract_product(c, a, b)

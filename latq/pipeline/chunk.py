@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
+from latq.calibration import successive
+from latq.calibration.shaping import Inputs
 from latq.codecs import e8, quantizer, scalar
-from latq.codecs.blocks import BLOCK, blocks_of, lowest_classes
+from latq.codecs.blocks import BLOCK, blocks_of
 from latq.codecs.effort import Effort
 from latq.coding import rans
 from latq.errors import CorruptError
@@ -48,6 +50,8 @@ class Energies:
     mean_energy: float = 0.0
     overlap: float = 0.0
     error: float = 0.0
+    output_energy: float = 0.0
+    output_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,17 +127,25 @@ def prepare(
     return parts, rotate(parts.unit, codec.rotation, codec.seed, out=parts.unit)
 
 
-def stream_of(rotated: F32, codec: MatrixCodec) -> F32:
-    """The coded coordinates of all vectors, as a flat stream."""
-    return np.ascontiguousarray(rotated[:, : codec.kept_of(rotated.shape[1])]).reshape(-1)
+def stream_of(rotated: F32, kept: int) -> F32:
+    """The first ``kept`` coordinates of all vectors, as a flat stream."""
+    return np.ascontiguousarray(rotated[:, :kept]).reshape(-1)
 
 
 def encode_chunk(
-    x: npt.NDArray[np.generic], codec: QuantizedCodec, classes: SizeClasses | None, goal: Goal, scratch: Scratch
+    x: npt.NDArray[np.generic],
+    codec: QuantizedCodec,
+    classes: SizeClasses | None,
+    goal: Goal,
+    scratch: Scratch,
+    inputs: Inputs | None = None,
 ) -> tuple[bytes, Energies]:
-    """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them."""
+    """Payload of vectors ``x`` (vectors, length), finite, and how well it represents them, also in products with
+    ``inputs`` where these are known."""
     parts, rotated = prepare(x, codec, classes, scratch)
-    stream, kept = stream_of(rotated, codec), codec.kept_of(x.shape[1])
+    kept, shaping = codec.kept_of(x.shape[1]), inputs.shaping if inputs else None
+    target = shaping.target(rotated) if shaping else rotated
+    stream = stream_of(target, kept)
     named = rans.encode(parts.classes, codec.classes) if codec.classes > 1 else b""
     integers: F32 | npt.NDArray[np.int32]
     budget = goal.budget - side_bytes(codec, len(x)) - len(named)
@@ -144,12 +156,20 @@ def encode_chunk(
         first, second, integers = scalar.encode_entropy(stream, codec.table, goal.step, budget)
     elif isinstance(codec, E8Codec):
         index_budget = budget - e8.digits_size(stream.size, codec.q)
-        balanced = codec.rotation != "none"
-        first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
+        if shaping:
+            first, second, integers = successive.encode_fixed(
+                stream, codec.parameters, index_budget, goal.effort, shaping.feedback
+            )
+        else:
+            balanced = codec.rotation != "none"
+            first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
     else:
-        density, blocks, block_classes = codec.density, blocks_of(stream), lowest_classes(parts.classes, kept)
+        density, blocks, block_classes = codec.density, blocks_of(stream), codec.block_classes(parts.classes, kept)
+        chooser = codec.quantizer
+        if shaping:
+            chooser = successive.Successive(chooser, shaping.feedback, shaping.columns)
         if goal.limit is None:
-            points = quantizer.within_budget(codec.quantizer, blocks, block_classes, density, goal.step, budget)
+            points = quantizer.within_budget(chooser, blocks, block_classes, density, goal.step, budget)
         else:
 
             def error_of(points: npt.NDArray[np.int32]) -> float:
@@ -157,10 +177,14 @@ def encode_chunk(
                 return fit(parts, rotated, integers, codec.classes, codec.scale).error
 
             limit = float(np.ldexp(goal.limit, -2 * parts.exponent))
-            points = quantizer.within_error(codec.quantizer, blocks, block_classes, density, goal.step, limit, error_of)
+            points = quantizer.within_error(chooser, blocks, block_classes, density, goal.step, limit, error_of)
         first, second = codec.quantizer.encode(points, density, block_classes)
         integers = quantizer.integers_of(points, stream.size)
-    found = fit(parts, rotated, integers.reshape(-1, kept), codec.classes, codec.scale)
+        if codec.columns:
+            integers = codec.columns.multiplied(integers)
+    integers = integers.reshape(-1, kept)
+    gain_moments = shaping.gain_moments(target, integers.astype(np.float32)) if shaping else None
+    found = fit(parts, rotated, integers, codec.classes, codec.scale, gain_moments)
     sections = [
         HEADER.pack(parts.exponent, 0, len(named), len(first)),
         parts.means.astype("<f4").tobytes() if codec.centre else b"",
@@ -172,13 +196,27 @@ def encode_chunk(
     ]
     unit_energy = float(np.ldexp(1.0, 2 * parts.exponent))
     mean_energy = float(kernels.tree_sum(parts.means.astype(np.float64) ** 2)) * x.shape[1]
-    energies = Energies(
-        (found.energy + mean_energy) * unit_energy,
-        mean_energy * unit_energy,
-        found.overlap * unit_energy,
-        found.error * unit_energy,
-    )
-    return b"".join(sections), energies
+    energies = [found.energy + mean_energy, mean_energy, found.overlap, found.error]
+    if inputs:
+        energies += _output_energies(inputs, parts, rotated, integers, found.scales, codec)
+    return b"".join(sections), Energies(*(energy * unit_energy for energy in energies))
+
+
+def _output_energies(
+    inputs: Inputs,
+    parts: Normalized,
+    rotated: F32,
+    integers: F32 | npt.NDArray[np.int32],
+    scales: npt.NDArray[np.floating],
+    codec: MatrixCodec,
+) -> list[float]:
+    """Of the products of the vectors with an input, and of the errors of these."""
+    centred = rotated * parts.divisors.astype(np.float32)[:, None]
+    own = scales[parts.classes] if codec.classes else scales
+    errors = -centred
+    errors[:, : integers.shape[1]] += own.astype(np.float32)[:, None] * integers
+    ones = rotate(np.ones((1, rotated.shape[1]), np.float32), codec.rotation, codec.seed)
+    return [inputs.energy(centred + parts.means[:, None] * ones), inputs.energy(errors)]
 
 
 def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: int) -> RotatedChunk:
@@ -219,8 +257,10 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
         integers, index = e8.decode(first, second, codec.parameters, vectors * kept)
         block_steps = index, np.array(codec.scales, np.float64)
     else:
-        block_classes = lowest_classes(classes, kept)
+        block_classes = codec.block_classes(classes, kept)
         integers = codec.quantizer.decode(first, second, codec.density, block_classes, vectors * kept)
+        if codec.columns:
+            integers = codec.columns.multiplied(integers)
     if codec.classes:
         scales, alignment = scales[classes], None if alignment is None else alignment[classes]
     return RotatedChunk(

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from latq.calibration.store import Calibration
 from latq.codecs import scalar_design
 from latq.codecs.blocks import are_mixed, blocks_of, count_of, lowest_classes
 from latq.codecs.e8_entropy import E8Points
@@ -15,9 +16,12 @@ from latq.codecs.entropy_design import Sample
 from latq.codecs.quantizer import Quantizer
 from latq.codecs.trellis import TRELLISES, TrellisPaths
 from latq.errors import InputError, ParameterError
+from latq.limits import MAX_CLASSES, MAX_GROUP
 from latq.pipeline import scalar_plan
+from latq.pipeline.calibrated import Known, choose_plan
+from latq.pipeline.calibrated import unfit as unfit_for_inputs
 from latq.pipeline.chunk import prepare, stream_of
-from latq.pipeline.metadata import MAX_GROUP, QUANTIZABLE
+from latq.pipeline.metadata import QUANTIZABLE
 from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import (
     F32_DYNAMIC_RANGE,
@@ -34,7 +38,7 @@ from latq.pipeline.plan import (
 from latq.pipeline.scan import LARGEST, Scan, scan, scattered
 from latq.sources import MatrixView, Source, SourceTensor
 from latq.transforms.rotation import Rotation
-from latq.transforms.sizes import Precision, choose_classes
+from latq.transforms.sizes import Precision, SizeClasses, choose_classes
 
 CodecName = Literal["e8", "trellis", "scalar", "raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -72,6 +76,9 @@ class EncodeOptions:
     ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
     an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
 
+    With ``calibration`` tensors are quantized for the inputs that it has for them, which will themselves be quantized
+    with ``activation_bits`` per entry, if that is given.
+
     Levels of codec scalar suit a Gaussian partner of correlation ``rho`` (0 when None), or the matrix ``pair``.
     """
 
@@ -90,6 +97,8 @@ class EncodeOptions:
     threads: int = 1
     rho: float | None = None
     pair: MatrixView | None = None
+    calibration: Calibration | None = None
+    activation_bits: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -104,12 +113,25 @@ class EncodeOptions:
             raise ParameterError("--rho and --pair need --codec scalar")
         elif self.codec == "trellis" and self.coding != "entropy":
             raise ParameterError("codec trellis has entropy coding only; drop --coding or use --codec e8")
+        self._check_calibration()
         if self.error is None:
             check_bits(self.bits, self.coding)
         else:
             check_error(self.error, self.coding)
         if not 0 <= self.seed < 1 << 63:
             raise ParameterError(f"seed {self.seed} is out of range; use 0 to 2^63 - 1")
+
+    def _check_calibration(self) -> None:
+        if self.calibration is None:
+            if self.activation_bits is not None:
+                raise ParameterError("--activation-bits needs --calibration")
+            return
+        if self.codec != "e8":
+            raise ParameterError(f"--calibration needs --codec e8, not {self.codec}")
+        if self.error is not None:
+            raise ParameterError("--calibration and --error exclude each other; give --bits")
+        if self.activation_bits is not None:
+            check_bits(self.activation_bits, "fixed")
 
 
 @dataclass(frozen=True)
@@ -127,6 +149,7 @@ class Decision:
     axis: int
     panels: Panels
     plan: Plan | Lossless
+    known: Known | None = None
 
 
 def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOptions, threads: int) -> Decision:
@@ -145,7 +168,18 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
     else:
         axis = ndim - 1
     panels = Panels(MatrixView(tensor.array, tensor.shape, axis), threads)
-    return Decision(axis, panels, lossless or _plan(tensor, source, axis, panels, place, options))
+    if lossless is not None:
+        return Decision(axis, panels, lossless)
+    known = _known(tensor.name, panels.view.n, options, threads)
+    return Decision(axis, panels, _plan(tensor, source, axis, panels, place, options, known), known)
+
+
+def _known(name: str, n: int, options: EncodeOptions, threads: int) -> Known | None:
+    """The inputs of a tensor whose vectors have ``n`` entries."""
+    entry = options.calibration.of(name, n) if options.calibration else None
+    if entry is None or unfit_for_inputs(n):
+        return None
+    return Known(entry.moments(threads), options.activation_bits)
 
 
 def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
@@ -162,7 +196,13 @@ def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> L
 
 
 def _plan(
-    tensor: SourceTensor, source: Source, axis: int, panels: Panels, place: str, options: EncodeOptions
+    tensor: SourceTensor,
+    source: Source,
+    axis: int,
+    panels: Panels,
+    place: str,
+    options: EncodeOptions,
+    known: Known | None,
 ) -> Plan | Lossless:
     n, m = panels.view.n, panels.view.m
     found = scan(panels, tensor.shape, axis)
@@ -181,9 +221,12 @@ def _plan(
     metadata_bytes = CONTAINER_BYTES + ENTRY_BYTES + 2 * len(tensor.name.encode())
     sizes = found.centred_sizes if centre else found.sizes
     one_step = options.coding == "entropy"
-    classes = None
-    if options.codec in ("e8", "trellis"):
-        classes = choose_classes(sum(sizes, Counter()), min(n, MAX_GROUP), len(sizes), options.precision, one_step)
+
+    def classes_of(most: int) -> SizeClasses | None:
+        counts = sum(sizes, Counter())
+        return choose_classes(counts, min(n, MAX_GROUP), len(sizes), options.precision, one_step, most)
+
+    classes = classes_of(MAX_CLASSES) if options.codec in ("e8", "trellis") else None
     wanted, bits = None, options.bits
     if options.error is not None:
         wanted = _wanted_error(found, centre, tensor.dtype, place, options)
@@ -197,6 +240,10 @@ def _plan(
         plan = _plan_scalar(panels, layout, sampler, place, options)
     else:
         plan = _best_plan(layout, sampler, wanted, options)
+    if known is not None:
+        own = layout if options.rotation == "auto" else replace(layout, rotation=options.rotation)
+        quantizer = E8Points() if one_step else None
+        plan = choose_plan(plan, known, own, classes_of, found.sample, quantizer, options.effort)
     raw_bytes = n * m * np.dtype(tensor.array.dtype).itemsize
     if plan is None and raw_bytes > SMALL_TENSOR:
         reason = f"{options.bits:g} bits are too little for vectors of {n} entries"
@@ -292,8 +339,8 @@ class _Sampler:
         found, classes, mixed = [], [], []
         for x in self._parts:
             parts, rotated = prepare(x, layout.codec, layout.classes)
-            stream = stream_of(rotated, layout.codec)
-            kept = stream.size // len(x)
+            kept = layout.codec.kept_of(rotated.shape[1])
+            stream = stream_of(rotated, kept)
             some = scattered(count_of(stream.size), -(-stream.size * len(self._parts) // SAMPLE_ENTRIES))
             found.append(blocks_of(stream).T[some].T)
             classes.append(lowest_classes(parts.classes, kept)[some])

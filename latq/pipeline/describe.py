@@ -1,6 +1,7 @@
 """What a file holds and how accurate it is, from its metadata and index alone."""
 
 from dataclasses import asdict, dataclass
+from math import sqrt
 from typing import Any
 
 import msgspec
@@ -113,4 +114,13 @@ def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
         "bits_per_entry": tensor.bits_per_entry,
         "bytes_by_part": asdict(parts_of(tensor)),
         "accuracy": described,
+        "outputs": _outputs(tensor),
     }
+
+
+def _outputs(tensor: Tensor) -> dict[str, Any] | None:
+    """Of the products with the inputs that a tensor was calibrated for."""
+    entry = tensor.entry
+    if not entry.output_energy:
+        return None
+    return {"relative_error": sqrt(entry.output_error / entry.output_energy), "bits_lost": entry.output_bits_lost}

@@ -12,6 +12,7 @@ import zstandard
 
 from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical
 from latq.errors import InputError
+from latq.pipeline.calibrated import Known
 from latq.pipeline.chunk import Energies, Scratch, encode_chunk
 from latq.pipeline.decide import EncodeOptions, Lossless, decide
 from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, significant, unfit
@@ -33,6 +34,17 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What became of a tensor whose inputs are known: the error energy of its outputs over theirs, the bits per entry
+    above reverse water-filling, and the damping of the second moments; None if it was quantized without regard to
+    them, which made smaller errors."""
+
+    output_error: float
+    bits_lost: float | None
+    damping: float | None
+
+
+@dataclass(frozen=True)
 class TensorReport:
     """How one tensor was coded.
 
@@ -49,6 +61,7 @@ class TensorReport:
     entries: int
     bytes: int
     error: float | None
+    calibrated: Calibrated | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,8 @@ class _Coded:
     codec: Codec
     lossless: Lossless | None
     chunks: Iterable[_CodedChunk]
+    plan: Plan | None = None
+    known: Known | None = None
 
 
 def _coded_tensors(source: Source, where: str, options: EncodeOptions) -> Iterator[_Coded]:
@@ -134,14 +149,14 @@ def _code(tensor: SourceTensor, source: Source, where: str, options: EncodeOptio
     if isinstance(plan, Lossless):
         codec = _raw_codec(tensor)
         return _Coded(tensor, decision.axis, codec, plan, _raw_chunks(tensor, codec, threads))
-    return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(decision.panels, plan))
+    return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(decision.panels, plan), plan, decision.known)
 
 
 def _matrix_chunks(panels: Panels, plan: Plan) -> Iterator[_CodedChunk]:
     scratch = Scratch()
 
     def work(chunk: int, tile: Tile, x: Array) -> _CodedChunk:
-        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], scratch)
+        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], scratch, plan.inputs)
         return _CodedChunk(payload, tile.vectors, tile.entries, energies)
 
     return panels.map(work)
@@ -179,7 +194,13 @@ class _FileBuilder:
         tensor, lossless = coded.tensor, coded.lossless
         used = self.codecs.setdefault(coded.codec, len(self.codecs))
         energies = {} if lossless else {key: significant(value) for key, value in total.items()}
-        entry = TensorEntry(tensor.name, tensor.shape, tensor.dtype, used, coded.axis, **energies)
+        size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count
+        lost = None
+        if coded.known is not None and (entries := prod(tensor.shape)):
+            lost = coded.known.bits_lost(8 * size / entries, total["energy"] / entries, total["output_error"] / entries)
+        entry = TensorEntry(
+            tensor.name, tensor.shape, tensor.dtype, used, coded.axis, **energies, output_bits_lost=lost
+        )
         self.entries.append(entry)
         self.reports.append(
             TensorReport(
@@ -190,10 +211,19 @@ class _FileBuilder:
                 lossless.reason if lossless else "",
                 lossless.surprising if lossless else False,
                 entry.size,
-                self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count,
+                size,
                 _distortion(total) if lossless is None else None,
+                _calibrated(coded.plan, entry),
             )
         )
+
+
+def _calibrated(plan: Plan | None, entry: TensorEntry) -> Calibrated | None:
+    if plan is None or plan.inputs is None:
+        return None
+    shaping = plan.inputs.shaping
+    error = entry.output_error / entry.output_energy if entry.output_energy else 0.0
+    return Calibrated(error, entry.output_bits_lost, shaping.damping if shaping else None)
 
 
 def _distortion(energies: Mapping[str, float]) -> float:

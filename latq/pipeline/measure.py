@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.errors import CorruptError, InputError
+from latq.pipeline.calibrated import Known
 from latq.pipeline.decode import Tensor
 from latq.pipeline.metadata import RawCodec
 from latq.pipeline.pool import ordered_map
@@ -85,6 +86,39 @@ def measure(
         energy, error, max_error = energy + part.energy, error + part.error, max(max_error, part.max_error)
         progress(part.entries)
     return Measured(tensor.size, tensor.bits_per_entry * tensor.size, energy, error, max_error)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Mean squares over inputs of the products with a tensor, and of their errors, each summed over all products;
+    ``bits_lost`` is what the rate of the tensor is above reverse water-filling."""
+
+    energy: float
+    error: float
+    bits_lost: float | None
+
+    @property
+    def relative_error(self) -> float:
+        return sqrt(self.error / self.energy) if self.energy > 0 else 0.0
+
+
+def measure_outputs(tensor: Tensor, original: SourceTensor, known: Known, *, threads: int = 1) -> Outputs:
+    """Errors that a quantized tensor, whose vectors are whole chunks, makes in the products with its inputs."""
+    view, second = MatrixView(original.array, tensor.shape, tensor.axis), known.moments.matrix
+
+    def work(chunk: int) -> tuple[float, float, float]:
+        tile, block = tensor.matrix_chunk(chunk, tensor.dtype)
+        exact = view.read(tile.v0, tile.v1, tile.e0, tile.e1).astype(np.float64)
+        error = exact - block.astype(np.float64)
+        sums = [float(np.vdot(x @ second, x)) for x in (exact, error)]
+        return float(np.vdot(exact, exact)), sums[0], sums[1]
+
+    chunks = range(len(tensor.records))
+    parts = list(ordered_map(work, chunks, threads, within=tensor.expecting(chunks)))
+    own, energy, error = (sum(part[i] for part in parts) for i in range(3))
+    size = tensor.size
+    lost = known.bits_lost(tensor.bits_per_entry, own / size, error / size) if size else None
+    return Outputs(energy, error, lost)
 
 
 def is_lossless(tensor: Tensor) -> bool:

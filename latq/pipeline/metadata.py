@@ -26,6 +26,7 @@ from latq.limits import (
     MAX_ALPHABET,
     MAX_CHECK,
     MAX_CLASSES,
+    MAX_GROUP,
     MAX_LEVEL,
     MAX_LEVEL_SHIFT,
     MAX_LEVELS,
@@ -33,15 +34,16 @@ from latq.limits import (
     MAX_SCALE,
     MAX_SCALES,
     MAX_SHIFT,
+    MAX_STEP,
     MAX_WEIGHTS,
     MAX_WIDTH,
     MIN_WEIGHTS,
     MIN_WIDTH,
 )
-from latq.limits import MAX_GROUP as MAX_GROUP
 from latq.pipeline.tiling import Tiling
 
 if TYPE_CHECKING:
+    from latq.codecs.columns import Columns
     from latq.codecs.e8 import E8Params
     from latq.codecs.quantizer import Quantizer
     from latq.codecs.scalar import Levels
@@ -62,6 +64,8 @@ Scale = Annotated[int, Meta(ge=1, le=MAX_SCALE)]
 Weight = Annotated[int, Meta(ge=0, le=255)]
 Shift = Annotated[int, Meta(ge=0, le=MAX_SHIFT)]
 Width = Annotated[int, Meta(ge=MIN_WIDTH, le=MAX_WIDTH)]
+Step = Annotated[int, Meta(ge=1, le=MAX_STEP)]
+Run = Annotated[int, Meta(ge=1, le=MAX_GROUP // 8)]
 Check = Annotated[int, Meta(ge=2, le=MAX_CHECK)]
 Level = Annotated[int, Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
 Dimension = Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
@@ -124,6 +128,25 @@ class DensityCodec(MatrixCodec, frozen=True, kw_only=True):
     weights: Annotated[tuple[Weight, ...], Meta(min_length=MIN_WEIGHTS, max_length=MAX_WEIGHTS)]
     shifts: Annotated[tuple[Shift, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
     widths: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
+    steps: tuple[tuple[Step, Run], ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def columns(self) -> "Columns | None":
+        """Steps of coordinates; None where there is one step."""
+        return None if self.steps is msgspec.UNSET else _columns(self.steps)
+
+    def block_classes(self, vector_classes: npt.NDArray[np.integer], kept: int) -> npt.NDArray[np.intp]:
+        """Class of each block of a stream of vectors (V,) with ``kept`` coded coordinates each."""
+        from latq.codecs.blocks import lowest_classes
+
+        return self.columns.classes(vector_classes) if self.columns else lowest_classes(vector_classes, kept)
+
+
+@lru_cache(maxsize=64)
+def _columns(steps: tuple[tuple[int, int], ...]) -> "Columns":
+    from latq.codecs.columns import Columns
+
+    return Columns(steps)
 
 
 class E8EntropyCodec(DensityCodec, frozen=True, kw_only=True):
@@ -250,7 +273,9 @@ _CODECS: dict[str, dict[str, type[Codec]]] = {
 
 class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One tensor. Energies are sums of squares over all entries; ``overlap`` and ``error`` compare the centred tensor
-    with its least-squares reconstruction: sum of x * x_hat and sum of (x - x_hat)^2."""
+    with its least-squares reconstruction: sum of x * x_hat and sum of (x - x_hat)^2. If the tensor was calibrated,
+    ``output_energy`` and ``output_error`` are those of its product with an input, and of the error of that, on average;
+    ``output_bits_lost`` is what it is above reverse water-filling."""
 
     name: str
     shape: Annotated[tuple[Dimension, ...], Meta(max_length=MAX_DIMENSIONS)]
@@ -261,6 +286,9 @@ class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     mean_energy: Energy = 0.0
     overlap: Energy = 0.0
     error: Energy = 0.0
+    output_energy: Energy = 0.0
+    output_error: Energy = 0.0
+    output_bits_lost: float | None = None
 
     @property
     def size(self) -> int:
@@ -370,7 +398,8 @@ def _check_codec(codec: Codec, where: str) -> None:
     if codec.alignment == ("vector" if codec.classes else "class"):
         raise CorruptError(f"{where}: metadata: alignments per {codec.alignment}, but {codec.classes} classes")
     if isinstance(codec, DensityCodec):
-        if not len(codec.shifts) == len(codec.widths) == max(codec.classes, 1):
+        multipliers = len(codec.columns.distinct) if codec.columns else 1
+        if not len(codec.shifts) == len(codec.widths) == max(codec.classes, 1) * multipliers:
             raise CorruptError(f"{where}: metadata: widths or shifts are not those of {codec.classes} classes")
         if codec.low + len(codec.weights) - 1 < INNER_HIGH:
             raise CorruptError(f"{where}: metadata: the weights end below {INNER_HIGH}")
@@ -427,5 +456,10 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
         raise CorruptError(f"{where}: refers to codec {entry.codec} of {len(codecs)}")
     if entry.axis >= max(len(entry.shape), 1):
         raise CorruptError(f"{where}: axis {entry.axis} of {len(entry.shape)} dimensions")
-    if isinstance(codecs[entry.codec], MatrixCodec) and entry.dtype not in QUANTIZABLE:
+    codec = codecs[entry.codec]
+    if isinstance(codec, DensityCodec) and codec.columns is not None:
+        blocks = codec.columns.multipliers.size
+        if any(codec.kept_of(length) != 8 * blocks for length in Tiling.of(entry, codec).lengths):
+            raise CorruptError(f"{where}: its vectors are not {blocks} blocks, which have steps")
+    if isinstance(codec, MatrixCodec) and entry.dtype not in QUANTIZABLE:
         raise CorruptError(f"{where}: dtype {entry.dtype} cannot be quantized")

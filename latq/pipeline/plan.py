@@ -9,9 +9,12 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from latq.calibration.shaping import Inputs
+from latq.calibration.successive import Successive
 from latq.codecs import blocks, e8, e8_design
+from latq.codecs.columns import Columns
 from latq.codecs.effort import Effort
-from latq.codecs.entropy_design import Sample, design_for_error, design_for_rate
+from latq.codecs.entropy_design import Design, Sample, design_for_error, design_for_rate
 from latq.codecs.quantizer import Quantizer, overhead
 from latq.codecs.trellis import TrellisPaths
 from latq.coding import rans
@@ -159,7 +162,7 @@ class Plan:
     """How one matrix is coded: parameters for the file, what to reach in each chunk, and about how large that gets.
 
     ``bits_lost`` compares plans of one tensor for codecs e8 and trellis: rate + log2(error) / 2, as foreseen from the
-    sample.
+    sample. ``inputs`` are those that it is quantized for, or judged by, if known.
     """
 
     codec: QuantizedCodec
@@ -167,6 +170,7 @@ class Plan:
     goals: tuple[Goal, ...]
     payload_bytes: int
     bits_lost: float = 0.0
+    inputs: Inputs | None = None
 
 
 def plan_fixed(layout: Layout, sampler: Sampler | None, effort: Effort) -> Plan | None:
@@ -248,12 +252,31 @@ def plan_entropy(layout: Layout, sampler: Sampler, quantizer: Quantizer) -> Plan
     if rate < R_STAR and layout.rotation == "hadamard":
         layout = replace(layout, kept=ceil(KEPT_ALL * rate / R_STAR))
     design = design_for_rate(quantizer, sampler(layout), spare * 8 / sum(layout.coded))
-    codec = _entropy_codec(quantizer, design.density, layout)
+    return _entropy_plan(layout, quantizer, design, None)
+
+
+def plan_calibrated(layout: Layout, sampler: Sampler, quantizer: Quantizer, inputs: Inputs) -> Plan | None:
+    """The same for vectors that are quantized for ``inputs``, whose shaping has the coordinates that are kept."""
+    assert inputs.shaping is not None
+    spare = layout.room() - sum(overhead(count) for count in layout.coded)
+    if spare <= 0:
+        return None
+    columns = inputs.shaping.columns
+    successive = Successive(quantizer, inputs.shaping.feedback, columns)
+    design = design_for_rate(successive, sampler(layout), spare * 8 / sum(layout.coded))
+    return replace(_entropy_plan(layout, quantizer, design, columns), inputs=inputs)
+
+
+def _entropy_plan(layout: Layout, quantizer: Quantizer, design: Design, columns: Columns | None) -> Plan:
+    """What room there is goes to the chunks by what they are expected to need."""
+    codec = _entropy_codec(quantizer, design.density, layout, columns)
+    flushes = [overhead(count) for count in layout.coded]
     spare = max(0, layout.room(codec) - sum(flushes))
     noise = design.step * design.step * quantizer.noise
+    class_rates = design.class_rates if columns is None else columns.mean_rates(design.class_rates)
 
     def expected(index: int, norm: float, rms: float) -> float:
-        rate = design.class_rates[index]
+        rate = class_rates[index]
         return log2(1 + rms * rms / noise) / 2 if rate is None else rate
 
     shares = layout.shares(expected)
@@ -292,10 +315,14 @@ def _bits_lost(layout: Layout, rate: float, distortion: float) -> float:
     return share * rate + log2(1 - share * (1 - distortion) + 1e-300) / 2
 
 
-def _entropy_codec(quantizer: Quantizer, density: Density, layout: Layout) -> E8EntropyCodec | TrellisCodec:
+def _entropy_codec(
+    quantizer: Quantizer, density: Density, layout: Layout, columns: Columns | None = None
+) -> E8EntropyCodec | TrellisCodec:
     common = layout.common | {
         "low": density.low, "weights": density.codes, "shifts": density.shifts, "widths": density.widths
     }  # fmt: skip
+    if columns is not None and len(columns.distinct) > 1:
+        common["steps"] = columns.steps
     if isinstance(quantizer, TrellisPaths):
         return TrellisCodec(checks=(quantizer.trellis.h0, quantizer.trellis.h1), **common)
     return E8EntropyCodec(odd=density.odd, **common)

@@ -86,7 +86,7 @@ def fit(panels: Panels, layout: Layout, energies: F64) -> Profile:
     number = total = np.zeros(cells)
 
     def work(chunk: int, tile: Tile, x: Array) -> tuple[F64, F64]:
-        units = stream_of(prepare(x, layout.codec, None)[1], layout.codec)
+        units = stream_of(prepare(x, layout.codec, None)[1], layout.codec.kept_of(tile.length))
         return scalar_design.histogram(units, np.tile(weights[tile.e0 : tile.e1], tile.vectors), reach, cells)
 
     for more, heavier in panels.map(work):

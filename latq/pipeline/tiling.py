@@ -74,6 +74,11 @@ class Tiling:
     def count(self) -> int:
         return self.groups * self.runs if self.n and self.m else 0
 
+    @property
+    def lengths(self) -> list[int]:
+        """Those that groups have."""
+        return list(_pieces(self.n, self.group))
+
     def shapes(self) -> dict[tuple[int, int], int]:
         """How many chunks have each number of vectors and length."""
         return {

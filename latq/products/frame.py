@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from latq.pipeline.metadata import MAX_GROUP
+from latq.limits import MAX_GROUP
 from latq.transforms.rotation import Rotation
 
 if TYPE_CHECKING:

@@ -75,10 +75,19 @@ def normalize(
     return Normalized(kernels.divided(x, exponent, means, inverse, out), exponent, means, divisors, index)
 
 
-def fit(parts: Normalized, rotated: F32, integers: F32 | I32, classes: int, scale: npt.DTypeLike) -> Fit:
+def fit(
+    parts: Normalized,
+    rotated: F32,
+    integers: F32 | I32,
+    classes: int,
+    scale: npt.DTypeLike,
+    gain_moments: F64 | None = None,
+) -> Fit:
     """Scale and alignment of each of ``classes``, or of each vector if that is 0.
 
     ``rotated`` are the divided vectors after rotation (vectors, n), ``integers`` their first coordinates as decoded.
+    The scales are those of least squares, or of another norm with ``gain_moments`` (vectors, 2): the inner products of
+    the integers in it with what they should be, and with themselves.
     """
 
     def summed(per_vector: F64) -> F64:  # Vectors of one class have the same divisor.
@@ -91,7 +100,10 @@ def fit(parts: Normalized, rotated: F32, integers: F32 | I32, classes: int, scal
     # Nothing but zeros fits with any scale: there it tells readers how large the vectors were.
     sizes = summed(np.ones(len(rotated))) * rotated.shape[1]
     usual = np.sqrt(np.divide(energy, sizes, out=np.zeros_like(energy), where=sizes > 0))
-    scales = np.maximum(np.divide(xv, vv, out=usual, where=vv > 0), 0.0).astype(scale)
+    above, below = xv, vv
+    if gain_moments is not None:
+        above, below = summed(parts.divisors * gain_moments[:, 0]), summed(gain_moments[:, 1])
+    scales = np.maximum(np.divide(above, below, out=usual, where=below > 0), 0.0).astype(scale)
     stored = scales.astype(np.float64)
     overlap = stored * xv
     alignment = np.divide(energy - overlap, energy, out=np.zeros_like(energy), where=overlap > 0)

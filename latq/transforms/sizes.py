@@ -92,9 +92,15 @@ class SizeClasses:
 
 
 def choose_classes(
-    counts: Mapping[int, int], length: int, chunks: int, precision: Precision, one_step: bool
+    counts: Mapping[int, int],
+    length: int,
+    chunks: int,
+    precision: Precision,
+    one_step: bool,
+    most: int = MAX_CLASSES,
 ) -> SizeClasses | None:
-    """Classes that cost the least for vectors of ``length`` entries, ``counts`` of each size; None: a scale per vector.
+    """Classes, at ``most`` so many, that cost the least for vectors of ``length`` entries, ``counts`` of each size;
+    None: a scale per vector.
 
     ``one_step`` tells whether the coding has a model to profit from a common step; if not, as for "relative", every
     class is brought to the same size.
@@ -107,7 +113,7 @@ def choose_classes(
     for spacing in (1 << 16, 8, 4, 2, 1):
         bins = _bins(counts, spacing)
         cost = _cost(bins, length) + _CLASS_BITS * len(bins) * chunks / entries
-        if len(bins) < MAX_CLASSES and cost < best_cost:
+        if len(bins) + bool(zeros) <= most and cost < best_cost:
             best_cost, best = cost, _classes(bins, counts, precision, relative)
     return best.with_zeros() if best and zeros else best
 

@@ -4,6 +4,7 @@
 #include "codewords.hpp"
 #include "coding.hpp"
 #include "layout.hpp"
+#include "matrices.hpp"
 #include "path_coding.hpp"
 #include "paths.hpp"
 #include "points.hpp"
@@ -65,6 +66,8 @@ const Kernels kernels = {
     .narrowed8 = narrowed<int8_t>,
     .narrowed16 = narrowed<int16_t>,
     .products = PRODUCTS,
+    .subtract_product32 = subtract_product<float>,
+    .subtract_product64 = subtract_product<double>,
     .transpose8 = transpose<uint8_t>,
     .transpose16 = transpose<uint16_t>,
     .transpose32 = transpose<uint32_t>,

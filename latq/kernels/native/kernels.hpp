@@ -140,6 +140,11 @@ struct Products {
     Multiply<int16_t, float>* put16;
 };
 
+// matrices.subtract_product; strides are from row to row.
+template <class T>
+using SubtractProduct = void(T* c, size_t c_stride, const T* a, size_t a_stride, const T* b, size_t b_stride,
+                             size_t rows, size_t columns, size_t depth);
+
 // Blocks are 8 numbers in a row: (blocks, 8), the transpose of what the definitions take. ``classes`` has one entry for
 // each block.
 struct Kernels {
@@ -239,6 +244,9 @@ struct Kernels {
     Narrowed<int8_t>* narrowed8;
     Narrowed<int16_t>* narrowed16;
     Products products;
+
+    SubtractProduct<float>* subtract_product32;
+    SubtractProduct<double>* subtract_product64;
 
     // to[column][row] = from[row][column]; strides in entries.
     Transpose<uint8_t>* transpose8;

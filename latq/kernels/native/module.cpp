@@ -566,6 +566,15 @@ void products(Matrix<const T> a, Matrix<const T> b, Gains gains_a, Gains gains_b
                                {out.data(), (size_t)out.stride(0), 1}, scratch_of(products_size(n)).get());
 }
 
+template <class T, auto KERNEL>
+void subtract_product(Matrix<T> c, Matrix<const T> a, Matrix<const T> b) {
+    const size_t rows = c.shape(0), columns = c.shape(1), depth = b.shape(0);
+    require(a.shape(0) == rows && a.shape(1) == depth && b.shape(1) == columns, "matrices: shapes differ");
+    require(has_rows(a) && has_rows(b) && has_rows(c), "matrices: entries of a row are not neighbours");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(c.data(), c.stride(0), a.data(), a.stride(0), b.data(), b.stride(0), rows, columns, depth);
+}
+
 }  // namespace
 }  // namespace latq
 
@@ -665,6 +674,9 @@ NB_MODULE(_core, m) {
     add(m, "add_products", &products<int16_t, double, &Products::add16>);
     add(m, "put_products", &products<int8_t, float, &Products::put8>);
     add(m, "put_products", &products<int16_t, float, &Products::put16>);
+
+    add(m, "subtract_product", &subtract_product<float, &Kernels::subtract_product32>);
+    add(m, "subtract_product", &subtract_product<double, &Kernels::subtract_product64>);
 
     add(m, "transpose", &transpose<uint8_t, &Kernels::transpose8>);
     add(m, "transpose", &transpose<uint16_t, &Kernels::transpose16>);

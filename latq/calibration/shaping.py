@@ -1,0 +1,107 @@
+"""How vectors are quantized for the inputs that they will be multiplied by."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from latq import kernels
+from latq.calibration.feedback import Feedback, eliminate, of_blocks, rotated, solve
+from latq.calibration.moments import Moments
+from latq.codecs.blocks import BLOCK
+from latq.codecs.columns import UNIT, Columns
+from latq.kernels.elementary import exp2
+from latq.transforms.rotation import Rotation
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+# Multiples of the step that there are at most, and how far apart they are in eighths of an octave: closer ones as long
+# as so many reach all coordinates.
+MAX_MULTIPLES = 8
+_CLOSE, _WIDE = 2, 4
+# Each time that rounding leaves no factors, damping grows by this factor.
+_MORE_DAMPING = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shaping:
+    """The error of quantizing a vector w, of which the first ``kept`` rotated coordinates are coded, is
+    (v - t) E (v - t)^T and what no v can change. ``effective`` is E (kept, kept), t is w times ``to_target`` (n, kept),
+    or w itself if that is None; ``feedback`` are factors of E."""
+
+    effective: F32
+    to_target: F32 | None
+    feedback: Feedback
+    damping: float
+
+    @property
+    def kept(self) -> int:
+        return len(self.effective)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Steps in inverse proportion to what the coordinates weigh."""
+        widths = -BLOCK / 2 * self.feedback.log_weights
+        widths = widths - widths.min()
+        apart = _CLOSE if widths.max() <= _CLOSE * (MAX_MULTIPLES - 0.5) else _WIDE
+        places = np.minimum(np.rint(widths / apart), MAX_MULTIPLES - 1).astype(int).tolist()
+        return Columns.of([round(UNIT * exp2(place * apart / 8)) for place in places])
+
+    def target(self, vectors: F32) -> F32:
+        """(vectors, kept) what rotated vectors (vectors, n) should become."""
+        if self.to_target is None:
+            return vectors
+        return times(vectors, self.to_target)
+
+    def gain_moments(self, target: F32, integers: F32) -> F64:
+        """(vectors, 2) sums t E v and v E v: the best gain of v is the one over the other."""
+        weighed = times(integers, self.effective)
+        return np.stack([kernels.row_moments(weighed, v)[:, 1] for v in (target, integers)], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Second moments of inputs in the rotated coordinates of a tensor, as they were found; with ``shaping`` the tensor
+    is quantized for them, without it is only judged by them."""
+
+    second: F32
+    shaping: Shaping | None
+
+    def energy(self, vectors: F32) -> float:
+        """Sum over vectors w (vectors, n) of w H w^T: the mean square of their products with an input, added up."""
+        return float(kernels.tree_sum(kernels.row_moments(times(vectors, self.second), vectors)[:, 1]))
+
+
+def times(vectors: F32, matrix: F32) -> F32:
+    """``vectors`` (V, K) @ ``matrix`` (K, C), in one order of operations."""
+    found = np.zeros((len(vectors), matrix.shape[1]), np.float32)
+    kernels.subtract_product(found, -vectors, matrix)
+    return found
+
+
+def shape(moments: Moments, rotation: Rotation, seed: int, kept: int, noise: float) -> Inputs:
+    """``noise`` is the energy of the error that the inputs will have themselves, over theirs: white once rotated."""
+    second, damped = judge(moments, rotation, seed).second, moments.damped
+    if rotation == "hadamard":
+        damped = rotated(damped, seed)
+    power, damping = moments.power, moments.damping
+    while (pivots := eliminate(effective := _with(damped, noise * power)[:kept, :kept])) is None:
+        damped, damping = _with(damped, damping * _MORE_DAMPING * power), damping * (1 + _MORE_DAMPING)
+    to_target = None
+    if noise or kept < len(damped):
+        to_target = solve(*pivots, damped[:kept]).T.astype(np.float32)
+    shaping = Shaping(effective.astype(np.float32), to_target, of_blocks(*pivots), damping)
+    return Inputs(second, shaping)
+
+
+def judge(moments: Moments, rotation: Rotation, seed: int) -> Inputs:
+    """For a tensor that is quantized without regard to its inputs."""
+    return Inputs(
+        (rotated(moments.matrix, seed) if rotation == "hadamard" else moments.matrix).astype(np.float32), None
+    )
+
+
+def _with(matrix: F64, share: float) -> F64:
+    return matrix + share * np.eye(len(matrix)) if share else matrix

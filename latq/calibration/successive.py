@@ -1,0 +1,114 @@
+"""Blocks of a vector quantized one after the other, each making up for the errors before it (see ``feedback``)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latq import kernels
+from latq.calibration.feedback import Feedback, with_feedback
+from latq.codecs import e8_scales
+from latq.codecs.blocks import BLOCK, F32, Classes, blocks_of
+from latq.codecs.columns import Columns
+from latq.codecs.e8 import E8Params
+from latq.codecs.effort import Effort
+from latq.codecs.quantizer import I32, I64, Quantizer, Sections
+from latq.coding import packing, rans
+from latq.coding.model import Density
+from latq.kernels import NestedCode
+
+
+@dataclass(frozen=True, eq=False)
+class Successive(Quantizer):
+    """``inner`` with feedback; every vector is a whole number of blocks."""
+
+    inner: Quantizer
+    feedback: Feedback
+    columns: Columns
+
+    @property
+    def blockwise(self) -> Quantizer:
+        return self.inner
+
+    @property
+    def noise(self) -> float:  # type: ignore[override]
+        return self.inner.noise
+
+    @property
+    def error_at_r_star(self) -> float:  # type: ignore[override]
+        return self.inner.error_at_r_star
+
+    def choose(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[I32, int]:
+        _, points, cost = self.seen(x, classes, step, density)
+        return points, cost
+
+    def seen(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[F32, I32, int]:
+        columns = self.columns.multipliers.size
+        of_vectors = np.ascontiguousarray(x.T).reshape(-1, columns * BLOCK)
+        of_columns = classes.reshape(-1, columns)
+        gains = self.columns.gains
+        seen = np.empty((len(of_vectors), columns, BLOCK), np.float32)
+        points = np.empty(seen.shape, np.int32)
+        cost = 0
+
+        def quantize(block: int, target: F32) -> F32:
+            nonlocal cost
+            own = np.ascontiguousarray(target * (np.float32(1) / gains[block]))
+            found, own_cost = self.inner.choose(own.T, np.ascontiguousarray(of_columns[:, block]), step, density)
+            seen[:, block], points[:, block] = own, found.T
+            cost += own_cost
+            reconstruction: F32 = found.T * np.float32(step / 2 * float(gains[block]))
+            return reconstruction
+
+        with_feedback(of_vectors, self.feedback, quantize)
+        return seen.reshape(-1, BLOCK).T, points.reshape(-1, BLOCK).T, cost
+
+    def costs(self, points: I32, density: Density, classes: Classes) -> I64:
+        return self.inner.costs(points, density, classes)
+
+    def encode(self, points: I32, density: Density, classes: Classes) -> Sections:
+        return self.inner.encode(points, density, classes)
+
+    def _decoded(
+        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes
+    ) -> F32 | None:
+        return self.inner._decoded(stream, rest, density, classes)
+
+
+def encode_fixed(
+    x: F32, params: E8Params, index_budget: int, effort: Effort, feedback: Feedback
+) -> tuple[bytes, bytes, F32]:
+    """``e8.encode`` with feedback: the scale of each block is chosen when it is known what the block should become, at
+    a price of bits that rises until all fit."""
+    vectors = np.ascontiguousarray(x).reshape(-1, len(feedback.upper))
+    for charges, scales in e8_scales.tariffs(blocks_of(x), params.code, index_budget, effort):
+        digits, integers, index = _choose_fixed(vectors, params.code, scales, charges, effort, feedback)
+        section = rans.encode(index, len(params.scales))
+        if len(section) <= index_budget:
+            break
+    return section, packing.pack(digits, params.q), integers
+
+
+def _choose_fixed(
+    vectors: F32, code: NestedCode, scales: npt.NDArray[np.intp], charges: F32, effort: Effort, feedback: Feedback
+) -> tuple[npt.NDArray[Any], F32, npt.NDArray[np.uint8]]:
+    """Digits, integers (count,) and scale indices (blocks,), these among ``scales``, which cost ``charges``."""
+    blocks = vectors.reshape(len(vectors), -1, BLOCK)
+    digits = np.empty(blocks.shape, kernels.digit_type(code.q))
+    integers, index = np.empty(blocks.shape, np.float32), np.empty(blocks.shape[:2], np.uint8)
+    choose = kernels.guess_scales if effort == "fast" else kernels.choose_scales
+    only, names = code.only(scales), scales.astype(np.uint8)
+    # What an integer of the code counts for.
+    unit = np.float32(float(code.steps[0]) / 2 / float(code.scales[0]))
+
+    def quantize(block: int, target: F32) -> F32:
+        own = np.ascontiguousarray(target).T
+        chosen = names[choose(own, only, charges)[0]]
+        found, whole, _ = kernels.quantize(own, chosen, code)
+        digits[:, block], integers[:, block], index[:, block] = found.T, whole.T, chosen
+        reconstruction: F32 = whole.T * unit
+        return reconstruction
+
+    with_feedback(vectors, feedback, quantize)
+    return digits.reshape(-1), integers.reshape(-1), index.reshape(-1)

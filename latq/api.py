@@ -20,7 +20,18 @@ from latq.pipeline.plan import Coding
 from latq.pipeline.restore import restore
 from latq.products.estimator import DEFAULT_MEMORY, Estimate, ProductReport, multiply
 from latq.products.operands import CompressedOperand, Operand, PlainOperand
-from latq.sources import MatrixView, SourceTensor, WritableArray, atomic_output
+from latq.sources import (
+    MatrixView,
+    SourceTensor,
+    TensorSpec,
+    WritableArray,
+    atomic_output,
+    atomic_path,
+    files_of_sink,
+    open_sink,
+    open_source,
+    output_kind_of,
+)
 from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision
 
@@ -31,6 +42,7 @@ __all__ = [
     "VectorQuantizer",
     "decode",
     "encode",
+    "export",
     "open",
     "operand_of",
     "product",
@@ -126,21 +138,36 @@ def encode(
 
 def save(
     path: Path,
-    arrays: npt.ArrayLike | Mapping[str, Array],
+    arrays: npt.ArrayLike | Mapping[str, Array] | Path,
     bits: float = 4.0,
     *,
     overwrite: bool = False,
     **options: Any,
 ) -> EncodeReport:
-    """Compress one array, or several by name, into a file; ``options`` are those of :func:`encode`.
+    """Compress one array, several by name, or those of a file or checkpoint folder, into a file.
+
+    ``options`` are those of :func:`encode`, and of what has several tensors
+
+    - ``bits_for``, pairs of a pattern on names and a rate, or "raw", that its tensors have instead of ``bits``; the
+      last that matches counts;
+    - ``allocate``: whether ``bits`` are those of the whole file, divided among its tensors so that the sum of their
+      relative squared errors is least.
 
     The file appears whole or not at all. InputError if it exists and ``overwrite`` is false.
     """
-    named = arrays if isinstance(arrays, Mapping) else {"data": np.asarray(arrays)}
     given = {"pair": _pair(options.get("pair")), "calibration": _calibration(options.get("calibration"))}
     parameters = EncodeOptions(bits=bits, **options | given)
-    with atomic_output(fspath(path), force=overwrite) as temporary, builtins.open(temporary, "wb") as stream:
-        return encode_source(source_of(named), fspath(path), stream, parameters)
+    if isinstance(arrays, str | PathLike):
+        where, source = fspath(arrays), open_source(arrays)
+    else:
+        named = arrays if isinstance(arrays, Mapping) else {"data": np.asarray(arrays)}
+        where, source = fspath(path), source_of(named)
+    with (
+        source,
+        atomic_output(fspath(path), force=overwrite, inputs=source.files) as temporary,
+        builtins.open(temporary, "wb") as stream,
+    ):
+        return encode_source(source, where, stream, parameters)
 
 
 def _calibration(inputs: Inputs | None) -> Calibration | None:
@@ -176,6 +203,25 @@ def decode(source: Openable, *, threads: int = 1) -> Array | dict[str, Array]:
         arrays = {name: np.empty(tensor.shape, tensor.dtype) for name, tensor in file.items()}
         restore([(file[name], array) for name, array in arrays.items()], threads)
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def export(source: Openable, path: Path, *, overwrite: bool = False, threads: int = 1) -> None:
+    """Decode a whole file to .npy, .h5, .safetensors or .zarr, or to the folder of a checkpoint: a ``path`` that exists
+    as one, or ends in a slash. Names, shapes, dtypes and what else the container held as they were.
+
+    A folder gets the files of the checkpoint, its index included, and keeps others. The output appears whole or not at
+    all. InputError if it exists and ``overwrite`` is false; ParameterError for an output that cannot hold the tensors.
+    """
+    kind = output_kind_of(path)
+    inputs = [fspath(source)] if isinstance(source, str | PathLike) else []
+    with open(source) as file:
+        specs = [TensorSpec(tensor.name, tensor.shape, tensor.entry.dtype) for tensor in file.values()]
+        files = files_of_sink(path, kind, specs, file.metadata.extras)
+        with (
+            atomic_path(path, force=overwrite, inputs=inputs, files=files) as temporary,
+            open_sink(temporary, kind, specs, file.metadata.extras) as sink,
+        ):
+            restore([(tensor, sink.target(name)) for name, tensor in file.items()], threads)
 
 
 Factor = Tensor | File | Array | Path | bytes
@@ -247,8 +293,8 @@ def quantizer(bits: float, n: int, *, seed: int = 0) -> VectorQuantizer:
 
     ``q.encode(x)`` takes float arrays (vectors, n) and returns codes, bytes (vectors, q.bytes_per_vector);
     ``q.decode(codes)`` brings the vectors back; ``q.dot(a, b)`` is the inner products of coded vectors, from their
-    integers. Nothing is fitted to data: vectors are rotated, divided by their own size and quantized by the codebooks of
-    fixed coding. ``q.bits`` is what an entry takes, all counted: at most ``bits``.
+    integers. Nothing is fitted to data: vectors are rotated, divided by their own size and quantized by the codebooks
+    of fixed coding. ``q.bits`` is what an entry takes, all counted: at most ``bits``.
 
     ParameterError if so few bits leave no codebook for vectors of ``n`` entries.
     """

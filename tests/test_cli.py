@@ -472,7 +472,7 @@ def test_json_schemas(run_json):
     ]
     assert list(info["tensors"][0]) == [
         *("name", "shape", "dtype", "axis", "entries", "codec", "label", "chunks", "bytes", "bits_per_entry"),
-        *("bytes_by_part", "accuracy"),
+        *("bytes_by_part", "accuracy", "outputs", "same_as"),
     ]
     assert set(info["tensors"][0]["accuracy"]) == {"decode_error", "bits_lost", "product_error", "product_limit"}
     verified = run_json("verify", "a.latq")
@@ -488,7 +488,10 @@ def test_json_of_encode(run_json):
     assert report["bytes"] == Path("a.latq").stat().st_size
     assert report["original_bytes"] == sum(array.nbytes for array in CHECKPOINT.values())
     for tensor in report["tensors"]:
-        assert set(tensor) == {"name", "shape", "dtype", "codec", "note", "surprising", "entries", "bytes", "error"}
+        assert set(tensor) == {
+            *("name", "shape", "dtype", "codec", "note", "surprising", "entries", "bytes", "error"),
+            *("calibrated", "same_as", "bits_per_entry"),
+        }
         assert tensor["entries"] == CHECKPOINT[tensor["name"]].size
         assert (tensor["error"] is None) == (tensor["name"] not in QUANTIZED)
         assert bool(tensor["note"]) == (tensor["name"] not in QUANTIZED)

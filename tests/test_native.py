@@ -17,7 +17,7 @@ from latq.codecs.e8_design import offset_for, tables_for
 from latq.codecs.quantizer import lanes_for
 from latq.coding import rans
 from latq.coding.model import Density
-from latq.kernels import points, products, reference, search, vectors
+from latq.kernels import matrices, points, products, reference, search, vectors
 from latq.kernels.points import PointModel
 
 if kernels.IMPLEMENTATION == "reference":
@@ -501,3 +501,19 @@ class TestChoice:
         code = "from latq import kernels; print(kernels.IMPLEMENTATION)"
         done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True)
         assert expected in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("isa")
+class TestMatrices:
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (13, 130, 300), (64, 65, 257), (3, 200, 0), (0, 4, 4)])
+    def test_subtract_product(self, dtype: npt.DTypeLike, shape: tuple[int, int, int]) -> None:
+        rows, columns, depth = shape
+        rng = np.random.default_rng(columns)
+        c = rng.standard_normal((rows, 2 * columns)).astype(dtype)[:, columns:]
+        a = rng.standard_normal((rows, depth)).astype(dtype)
+        b = rng.standard_normal((depth, columns + 3)).astype(dtype)[:, 3:]
+        expected = c.copy()
+        matrices.subtract_product(expected, a, b)
+        compiled.subtract_product(c, a, b)
+        assert same(np.ascontiguousarray(c), expected)

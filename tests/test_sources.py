@@ -297,7 +297,7 @@ def test_sharded_checkpoint(tmp_path):
     index = sharded(tmp_path)
     assert list(read_all(index)) == list(read_all(tmp_path)) == ["a", "b"]
     with open_source(str(index)) as source:
-        assert source.extras == {"metadata": {"format": "pt"}}
+        assert source.extras["metadata"] == {"format": "pt"}
     (tmp_path / "model-2.safetensors").unlink()
     assert list(read_all(index, tensors=["a"])) == ["a"]
     with pytest.raises(InputError, match=r"model-2\.safetensors.*missing"):

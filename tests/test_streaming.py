@@ -37,7 +37,7 @@ def encoded(arrays: dict[str, npt.NDArray[Any]], **options: Any) -> bytes:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks, and panels of few of them, for arrays of some thousand entries."""
     monkeypatch.setattr("latq.pipeline.tiling.CHUNK_ENTRIES", 1 << 10)
-    monkeypatch.setattr("latq.pipeline.encode.RAW_CHUNK_ENTRIES", 1000)
+    monkeypatch.setattr("latq.pipeline.raw.CHUNK_ENTRIES", 1000)
     monkeypatch.setattr("latq.pipeline.restore.PANEL_BYTES", 3 << 12)
 
 

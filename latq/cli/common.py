@@ -154,10 +154,13 @@ class Size(click.ParamType[int]):
 
 
 @contextmanager
-def output_path(target: str, console: Console, *, force: bool, inputs: Sequence[str]) -> Iterator["Path"]:
-    """A path to write to: what lands there becomes ``target`` at the end, or goes to standard output for "-"."""
+def output_path(
+    target: str, console: Console, *, force: bool, inputs: Sequence[str], files: Sequence[str] | None = None
+) -> Iterator["Path"]:
+    """A path to write to: what lands there becomes ``target`` at the end, or goes to standard output for "-". It is
+    that of a folder where ``files``, the names of those that are to be in it, are given."""
     if target != STANDARD_STREAM:
-        with _file_output(target, force, inputs) as path, _named(path, target):
+        with _file_output(target, force, inputs, files) as path, _named(path, target):
             yield path
         return
     _check_standard_output(console, force)
@@ -180,14 +183,13 @@ def output_stream(target: str, console: Console, *, force: bool, inputs: Sequenc
         yield stream
 
 
-def _file_output(target: str, force: bool, inputs: Sequence[str]) -> AbstractContextManager["Path"]:
+def _file_output(
+    target: str, force: bool, inputs: Sequence[str], files: Sequence[str] | None = None
+) -> AbstractContextManager["Path"]:
     """A path to write to: what lands there becomes ``target`` at the end."""
-    # Here, because verbs that write no file do without sources and kernels.
-    from latq.sources import atomic_directory, atomic_output, kind_of
+    from latq.sources import atomic_path  # Here, because verbs that write no file do without sources and kernels.
 
-    if kind_of(target) == "zarr":
-        return atomic_directory(target, force=force, holds="zarr.json")
-    return atomic_output(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM])
+    return atomic_path(target, force=force, inputs=[i for i in inputs if i != STANDARD_STREAM], files=files)
 
 
 def _check_standard_output(console: Console, force: bool) -> None:

@@ -23,12 +23,13 @@ from latq.errors import InputError, ParameterError
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.metadata import QUANTIZABLE
 from latq.pipeline.restore import restore
-from latq.sources import OutputKind, TensorSpec, kind_of, open_sink
+from latq.sources import TensorSpec, files_of_sink, open_sink, output_kind_of
 
 EXAMPLES = """\b
 Examples:
   latq decode weights.latq -o weights.npy
   latq decode model.latq -o model.safetensors
+  latq decode model.latq -o restored/
   latq decode weights.latq -o part.npy --columns 0:128 --dtype float16
 """
 
@@ -40,7 +41,7 @@ Examples:
     "--output",
     required=True,
     metavar="OUT",
-    help="Output .npy, .h5, .safetensors or .zarr; - is a .npy on standard output.",
+    help="Output .npy, .h5, .safetensors or .zarr, or the folder DIR/ of a checkpoint; - is a .npy on standard output.",
 )
 @click.option("--columns", type=Columns(), help="Only these vectors of one tensor, as a matrix.")
 @click.option("--dtype", type=click.Choice(QUANTIZABLE), help="Dtype of float tensors [default: the original one].")
@@ -54,23 +55,23 @@ def command(
 ) -> None:  # fmt: skip
     """Decode FILE to .npy, .h5, .safetensors or .zarr, with names, shapes, dtypes and attributes as they were.
 
+    A folder gets the files of the checkpoint that FILE was made from, its index included; others stay as they are.
+
     Columns are the vectors along the contraction axis: columns of an n x m matrix encoded with axis 0.
     """
     keep_freed_memory()
     console = Console(as_json, quiet, verbose)
-    kind = "npy" if output == STANDARD_STREAM else kind_of(output)
-    if kind is None:
-        raise ParameterError(f"{output}: the output must end in .npy, .h5, .hdf5, .safetensors or .zarr")
+    kind = "npy" if output == STANDARD_STREAM else output_kind_of(output)
     with input_path(file) as path, open_file(path) as opened:
         chosen = choose(opened, tensors)
         specs = [_spec(opened[name], columns, dtype) for name in chosen]
-        _check_kind(output, kind, chosen)
         if columns is not None and len(chosen) != 1:
             raise ParameterError(f"{file}: --columns takes one tensor, not {len(chosen)}; choose with --tensor")
         extras = dict(opened.metadata.extras)
         total = sum(opened[name].size for name in chosen)
+        files = files_of_sink(output, kind, specs, extras)
         with (
-            output_path(output, console, force=force, inputs=[file]) as temporary,
+            output_path(output, console, force=force, inputs=[file], files=files) as temporary,
             console.progress("decoding", total) as progress,
             open_sink(temporary, kind, specs, extras) as sink,
         ):
@@ -95,14 +96,6 @@ def choose(file: File, patterns: tuple[str, ...]) -> list[str]:
             available = ", ".join(list(file)[:8])
             raise InputError(f"{file.name}: no tensor matches {pattern!r}; there are: {available or 'none'}")
     return [name for name in file if not patterns or any(fnmatchcase(name, p) for p in patterns)]
-
-
-def _check_kind(output: str, kind: OutputKind, names: list[str]) -> None:
-    if kind in ("npy", "zarr") and len(names) != 1:
-        raise ParameterError(
-            f"{output}: a .{kind} holds one array, the file {len(names)}; "
-            "choose with --tensor, or use .h5 or .safetensors"
-        )
 
 
 def _spec(tensor: Tensor, columns: slice | None, dtype: str | None) -> TensorSpec:

@@ -24,20 +24,41 @@ from latq.cli.common import (
     threads_option,
 )
 from latq.errors import ParameterError
-from latq.pipeline.decide import EncodeOptions
-from latq.pipeline.encode import Calibrated, EncodeReport, encode_source
+from latq.pipeline.decide import EncodeOptions, Rate
+from latq.pipeline.encode import Calibrated, EncodeReport, TensorReport, encode_source
 from latq.sources import MatrixView, Source, open_source
 from latq.sources.files import split_spec
+
+# Rates that differ by less are about the same.
+SAME_BITS = 0.5
 
 EXAMPLES = """\b
 Examples:
   latq encode weights.npy -o weights.latq --bits 4.25
   latq encode weights.npy -o weights.latq --error 0.05
   latq encode model.safetensors --tensor '*.weight'
+  latq encode checkpoint/ -o model.latq --allocate --bits-for '*embed*=8'
   latq encode data.h5:/air/temperature -o air.latq --axis 1
   latq encode a.npy -o a.latq --codec scalar --pair b.npy
   latq encode model.safetensors --bits 3 --calibration activations/
 """
+
+
+class RateOf(click.ParamType[tuple[str, Rate]]):
+    """GLOB=R."""
+
+    name = "GLOB=R"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Rate]:
+        glob, _, rate = value.rpartition("=")
+        if not glob:
+            self.fail(f"{value!r} names no tensor; write GLOB=R", param, ctx)
+        if rate == "raw":
+            return glob, rate
+        try:
+            return glob, float(rate)
+        except ValueError:
+            self.fail(f"{rate!r} is neither a number of bits nor raw", param, ctx)
 
 
 @click.command("encode", epilog=EXAMPLES)
@@ -46,6 +67,15 @@ Examples:
     "-o", "--output", metavar="OUT", help="Output; by default IN with the suffix .latq; - is standard output."
 )
 @click.option("--bits", type=float, default=4.0, show_default=True, help="Bits per entry, counted over the whole file.")
+@click.option(
+    "--bits-for", "bits_for", type=RateOf(), multiple=True, metavar="GLOB=R",
+    help="Bits per entry of the tensors whose names match, or raw; repeatable, the last match counts.",
+)  # fmt: skip
+@click.option(
+    "--allocate", is_flag=True,
+    help="Make --bits those of the whole file, lossless tensors included, and divide them among the other tensors so "
+    "that the sum of their relative squared errors is least.",
+)  # fmt: skip
 @click.option("--error", type=float, help="Relative error to meet with the smallest file, instead of --bits.")
 @click.option(
     "--error-of", type=click.Choice(["decode", "product"]), default="decode", show_default=True,
@@ -107,10 +137,11 @@ def command(
     pair: str | None, pair_tensor: str | None, pair_axis: int | None, calibration: str | None,
     as_json: bool, quiet: bool, verbose: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Compress the arrays of IN (.npy, .h5, .safetensors, a sharded checkpoint, or - for a .npy on standard input).
+    """Compress the arrays of IN (.npy, .h5, .safetensors, the folder or the index of a checkpoint, or - for a .npy on
+    standard input).
 
     FILE.h5:/group/data takes one dataset. Integers, booleans, one-dimensional tensors of a checkpoint and tensors too
-    small to gain are kept lossless.
+    small to gain are kept lossless. Tensors that are the same are stored once.
     """
     keep_freed_memory()
     console = Console(as_json, quiet, verbose)
@@ -150,7 +181,7 @@ def command(
         ):
             report = encode_source(arrays, _shown(source), stream, parameters, progress)
         original = sum(t.array.dtype.itemsize * n for t, n in zip(arrays.tensors, _entries(arrays), strict=True))
-    _summarize(console, report, target, original, total, time.monotonic() - started)
+    _summarize(console, report, target, original, time.monotonic() - started)
 
 
 @contextmanager
@@ -193,36 +224,45 @@ def _entries(source: Source) -> list[int]:
     return [prod(t.shape) for t in source.tensors]
 
 
-def _summarize(console: Console, report: EncodeReport, target: str, original: int, total: int, seconds: float) -> None:
-    coded = [t for t in report.tensors if t.error is not None]
+def _shown_bits(coded: Sequence[TensorReport], mean: float) -> str:
+    """Their mean rate, and their range where they are not about the same."""
+    rates = [t.bits_per_entry for t in coded]
+    spread = f" ({min(rates):.2f} to {max(rates):.2f})" if max(rates) - min(rates) > SAME_BITS else ""
+    return f"{mean:.3f} bits per entry{spread}"
+
+
+def _summarize(console: Console, report: EncodeReport, target: str, original: int, seconds: float) -> None:
+    coded = [t for t in report.tensors if t.error is not None and t.same_as is None]
     entries = sum(t.entries for t in coded)
     coded_bits = 8 * sum(t.bytes for t in coded) / entries if entries else 0.0
+    same = sum(t.same_as is not None for t in report.tensors)
     console.result(
         "encode",
         {
             "output": target,
             "bytes": report.bytes,
             "original_bytes": original,
-            "bits_per_entry": 8 * report.bytes / total if total else 0.0,
+            "bits_per_entry": report.bits_per_entry,
             "seconds": seconds,
-            "tensors": [asdict(t) for t in report.tensors],
+            "tensors": [{**asdict(t), "bits_per_entry": t.bits_per_entry} for t in report.tensors],
         },
     )
     for t in report.tensors:
         if console.verbose:
-            bits = 8 * t.bytes / t.entries if t.entries else 0.0
             accuracy = f"relative error {t.error**0.5:.4g}" if t.error is not None else f"lossless ({t.note})"
             accuracy += f"; {_outputs(t.calibrated)}" if t.calibrated else ""
-            console.say(f"  {t.name} {list(t.shape)} {t.dtype}: {t.codec}, {bits:.3f} bits per entry, {accuracy}")
+            how = f"{t.codec}, {t.bits_per_entry:.3f} bits per entry" if t.same_as is None else f"same as {t.same_as}"
+            console.say(f"  {t.name} {list(t.shape)} {t.dtype}: {how}, {accuracy}")
         elif t.surprising:
             console.warn(f"{t.name}: {t.note}; kept lossless")
-    rate = f"{8 * report.bytes / total:.3f} bits per entry" if total else "empty"
+    rate = f"{report.bits_per_entry:.3f} bits per entry" if report.entries else "empty"
     line = f"{target}: {human_bytes(original)} -> {human_bytes(report.bytes)}, {rate}"
     if len(report.tensors) == 1 and coded:
         line += f", relative error {(coded[0].error or 0.0) ** 0.5:.4g}"
     elif len(report.tensors) > 1:
         line += f"; {len(coded)} of {len(report.tensors)} tensors quantized"
-        line += f" at {coded_bits:.3f} bits per entry" if coded else ""
+        line += f" at {_shown_bits(coded, coded_bits)}" if coded else ""
+        line += f", {same} the same as another" if same else ""
     console.say(f"{line} ({seconds:.1f} s)")
     calibrated = [t.calibrated for t in coded if t.calibrated]
     if len(coded) == len(calibrated) == 1:

@@ -51,7 +51,8 @@ def _outputs(outputs: dict[str, Any] | None) -> list[str]:
 def _row(t: dict[str, Any]) -> list[str]:
     accuracy = t["accuracy"]
     shape = "x".join(map(str, t["shape"])) or "scalar"
-    start = [t["name"], shape, t["dtype"], t["label"], f"{t['bits_per_entry']:.3f}"]
+    label = t["label"] if t["same_as"] is None else f"same as {t['same_as']}"
+    start = [t["name"], shape, t["dtype"], label, f"{t['bits_per_entry']:.3f}"]
     if accuracy is None:
         return [*start, "lossless", "", "", ""]
     lost = "" if accuracy["bits_lost"] is None else f"{accuracy['bits_lost']:.3f}"

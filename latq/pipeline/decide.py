@@ -16,11 +16,12 @@ from latq.codecs.entropy_design import Sample
 from latq.codecs.quantizer import Quantizer
 from latq.codecs.trellis import TRELLISES, TrellisPaths
 from latq.errors import InputError, ParameterError
+from latq.kernels.elementary import log2
 from latq.limits import MAX_CLASSES, MAX_GROUP
 from latq.pipeline import scalar_plan
 from latq.pipeline.calibrated import Known, choose_plan
 from latq.pipeline.calibrated import unfit as unfit_for_inputs
-from latq.pipeline.chunk import prepare, stream_of
+from latq.pipeline.chunk import Scratch, encode_chunk, prepare, stream_of
 from latq.pipeline.metadata import QUANTIZABLE
 from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import (
@@ -41,6 +42,7 @@ from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import Precision, SizeClasses, choose_classes
 
 CodecName = Literal["e8", "trellis", "scalar", "raw"]
+Rate = float | Literal["raw"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "codec": get_args(CodecName),
     "coding": (*get_args(Coding), None),
@@ -67,6 +69,9 @@ CONTAINER_BYTES = 448
 ENTRY_BYTES = 200
 # Bits per entry that leaving out the rotation must save.
 ROTATION_GAIN = 0.01
+# Bits per entry by which the sample may mistake one quantizer for the better, and the chunks that then tell, at most.
+CLOSE_PLANS = 0.06
+TRIED_CHUNKS = 4
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ class EncodeOptions:
 
     ``error`` takes the place of ``bits``: the relative Frobenius error of decoding each tensor, or of its product with
     an independent matrix coded alike (relative to ||A||_F ||B||_F / sqrt(n)).
+
+    Tensors whose names match a pattern of ``bits_for`` have the rate beside it, the last one where several match. With
+    ``allocate`` the others share ``bits`` so that their errors are least.
 
     With ``calibration`` tensors are quantized for the inputs that it has for them, which will themselves be quantized
     with ``activation_bits`` per entry, if that is given.
@@ -99,6 +107,8 @@ class EncodeOptions:
     pair: MatrixView | None = None
     calibration: Calibration | None = None
     activation_bits: float | None = None
+    bits_for: tuple[tuple[str, Rate], ...] = ()
+    allocate: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -120,6 +130,17 @@ class EncodeOptions:
             check_error(self.error, self.coding)
         if not 0 <= self.seed < 1 << 63:
             raise ParameterError(f"seed {self.seed} is out of range; use 0 to 2^63 - 1")
+        if self.bits_for and self.codec == "raw":
+            raise ParameterError("--bits-for gives tensors a rate of their own: it takes no --codec raw")
+        if self.allocate and (self.error is not None or self.codec == "raw"):
+            raise ParameterError("--allocate divides --bits among tensors: it takes no --error and no --codec raw")
+
+    def at(self, rate: Rate) -> "EncodeOptions":
+        """The same for a tensor that has a rate of its own."""
+        alone = replace(self, bits_for=(), allocate=False, error=None)
+        if rate == "raw":
+            return replace(alone, codec="raw", rho=None, pair=None, calibration=None, activation_bits=None)
+        return replace(alone, bits=rate)
 
     def _check_calibration(self) -> None:
         if self.calibration is None:
@@ -160,7 +181,7 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
     place = f"{where}: tensor {tensor.name!r}"
     ndim = max(len(tensor.shape), 1)
     axis = source.default_axis if options.axis is None else options.axis
-    lossless = _lossless(tensor, source, options)
+    lossless = lossless_at_sight(tensor, source, options)
     if -ndim <= axis < ndim:
         axis %= ndim
     elif lossless is None:
@@ -182,7 +203,7 @@ def _known(name: str, n: int, options: EncodeOptions, threads: int) -> Known | N
     return Known(entry.moments(threads), options.activation_bits)
 
 
-def _lossless(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
+def lossless_at_sight(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:
     """What can be said without reading the tensor."""
     if options.codec == "raw":
         return Lossless("asked for")
@@ -239,7 +260,7 @@ def _plan(
     if options.codec == "scalar":
         plan = _plan_scalar(panels, layout, sampler, place, options)
     else:
-        plan = _best_plan(layout, sampler, wanted, options)
+        plan = _best_plan(panels, layout, sampler, wanted, options)
     if known is not None:
         own = layout if options.rotation == "auto" else replace(layout, rotation=options.rotation)
         quantizer = E8Points() if one_step else None
@@ -256,7 +277,7 @@ def _plan(
 
 
 def _best_plan(
-    layout: Layout, sampler: "_Sampler", wanted: tuple[float, float] | None, options: EncodeOptions
+    panels: Panels, layout: Layout, sampler: "_Sampler", wanted: tuple[float, float] | None, options: EncodeOptions
 ) -> Plan | None:
     """The plan for the rotation asked for, or for the one that does better on the sample; ``wanted`` is the error to
     meet, relative to the centred energy and absolute, in place of the rate.
@@ -266,25 +287,46 @@ def _best_plan(
     """
     quantizers: list[Quantizer] = [E8Points()]
     if options.codec == "trellis":
-        quantizers.insert(0, TrellisPaths(TRELLISES[options.effort]))
-    auto = options.rotation == "auto"
-    compare = auto and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
+        quantizers.append(TrellisPaths(TRELLISES[options.effort]))
+    compare = options.rotation == "auto" and sampler(replace(layout, rotation="none")).negentropy > ROTATION_GAIN
 
-    def plan(rotation: Rotation) -> Plan | None:
+    def ranked(rotation: Rotation) -> list[Plan]:
         rotated = replace(layout, rotation=rotation)
         if options.coding == "fixed":
-            return plan_fixed(rotated, sampler if compare else None, options.effort)
+            plan = plan_fixed(rotated, sampler if compare else None, options.effort)
+            return [plan] if plan else []
         if wanted is not None:
             plans = [plan_error(rotated, sampler, quantizer, *wanted) for quantizer in quantizers]
         else:
-            plans = [plan for q in quantizers if (plan := plan_entropy(rotated, sampler, q)) is not None]
-        return min(plans, key=lambda plan: plan.bits_lost, default=None)
+            plans = plan_entropy(rotated, sampler, quantizers)
+        return sorted(plans, key=lambda plan: plan.bits_lost)
 
     if options.rotation != "auto":
-        return plan(options.rotation)
-    best = plan("hadamard")
-    other = plan("none") if best and compare else None
-    return other if best and other and other.bits_lost < best.bits_lost - ROTATION_GAIN else best
+        return _best_tried(ranked(options.rotation), panels)
+    best = ranked("hadamard")
+    other = ranked("none") if best and compare else []
+    if best and other and other[0].bits_lost < best[0].bits_lost - ROTATION_GAIN:
+        best = other
+    return _best_tried(best, panels)
+
+
+def _best_tried(plans: list[Plan], panels: Panels) -> Plan | None:
+    """The first of ranked plans, or, where others are nearly as good by the sample, the best one on some chunks."""
+    close = [plan for plan in plans if plan.bits_lost < plans[0].bits_lost + CLOSE_PLANS]
+    return min(close, key=lambda plan: _bits_lost(plan, panels)) if len(close) > 1 else next(iter(close), None)
+
+
+def _bits_lost(plan: Plan, panels: Panels) -> float:
+    """Rate + log2(error) / 2 of chunks from all over the tensor, as :attr:`Plan.bits_lost`."""
+    size = entries = 0
+    energy = error = 0.0
+    for chunk in scattered(panels.tiling.count, -(-panels.tiling.count // TRIED_CHUNKS)):
+        tile = panels.tiling.tile(int(chunk))
+        x = panels.view.read(tile.v0, tile.v1, tile.e0, tile.e1)
+        payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], Scratch())
+        size, entries = size + len(payload), entries + tile.entries
+        energy, error = energy + energies.energy, error + energies.error
+    return 8 * size / entries + log2((error + 1e-300) / (energy + 1e-300)) / 2
 
 
 def _wanted_error(found: Scan, centre: bool, dtype: str, place: str, options: EncodeOptions) -> tuple[float, float]:

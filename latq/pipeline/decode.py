@@ -13,6 +13,7 @@ from latq.container import ByteSource, ChunkIndex, ChunkRecord, ContainerReader
 from latq.dtypes import DTYPES
 from latq.errors import CorruptError, InputError, LatqError
 from latq.pipeline.metadata import (
+    OWN,
     Codec,
     MatrixCodec,
     Metadata,
@@ -39,8 +40,8 @@ class Tensor:
 
     def __init__(self, file: "File", number: int) -> None:
         self._file = file
-        self._number = number
         self.entry: TensorEntry = file.metadata.tensors[number]
+        self._number = number if self.entry.same_as == OWN else self.entry.same_as
         self.codec: Codec = file.metadata.codecs[self.entry.codec]
         self.n, self.m = matrix_shape(self.entry.shape, self.entry.axis)
 
@@ -70,13 +71,18 @@ class Tensor:
         return self.entry.axis
 
     @property
+    def same_as(self) -> str | None:
+        """Name of the tensor whose chunks it shares, if it does."""
+        return None if self.entry.same_as == OWN else self._file.metadata.tensors[self._number].name
+
+    @property
     def records(self) -> ChunkIndex:
-        """Index records of the tensor's chunks, in order."""
+        """Index records of the tensor's chunks, in order; they may be those of another."""
         return self._file.reader.chunks_of(self._number)
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of its chunks with their frames and index records."""
+        """Bytes of the chunks with their frames and index records."""
         return self.records.stored_bytes(self._file.reader.preamble.align_log2)
 
     @property

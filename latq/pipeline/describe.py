@@ -26,7 +26,10 @@ class Parts:
 
 
 def parts_of(tensor: Tensor) -> Parts:
-    """Where the bytes of a tensor go. Codes that have no scale indices count as indices."""
+    """Where the bytes of a tensor go, none for one that is the same as another. Codes that have no scale indices count
+    as indices."""
+    if tensor.same_as is not None:
+        return Parts(0, 0, 0, 0)
     payload = tensor.records.payload_bytes
     container = tensor.stored_bytes - payload
     if isinstance(tensor.codec, RawCodec):
@@ -72,9 +75,9 @@ def accuracy_of(tensor: Tensor) -> Accuracy | None:
 
 
 def describe(file: File) -> dict[str, Any]:
-    """JSON-able description of a file; keys are only ever added."""
+    """JSON-able description of a file; keys are only ever added. Entries count once where tensors are the same."""
     tensors = [_describe_tensor(tensor) for tensor in file.values()]
-    entries = sum(tensor.size for tensor in file.values())
+    entries = sum(tensor.size for tensor in file.values() if tensor.same_as is None)
     parts = [parts_of(tensor) for tensor in file.values()]
     by_part = {
         "indices": sum(p.indices for p in parts),
@@ -110,11 +113,12 @@ def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
         "codec": msgspec.to_builtins(tensor.codec),
         "label": tensor.codec.label,
         "chunks": len(tensor.records),
-        "bytes": tensor.stored_bytes,
-        "bits_per_entry": tensor.bits_per_entry,
+        "bytes": 0 if tensor.same_as is not None else tensor.stored_bytes,
+        "bits_per_entry": 0.0 if tensor.same_as is not None else tensor.bits_per_entry,
         "bytes_by_part": asdict(parts_of(tensor)),
         "accuracy": described,
         "outputs": _outputs(tensor),
+        "same_as": tensor.same_as,
     }
 
 

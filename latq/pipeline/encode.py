@@ -1,6 +1,6 @@
 """Arrays of a source into a file: each tensor is decided upon, then coded chunk by chunk in order."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from math import prod
@@ -8,27 +8,26 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
+from msgspec import structs
 
-from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical
-from latq.errors import InputError
+from latq.container import CHUNK_RECORD_SIZE, MAX_METADATA, ContainerWriter, dump_canonical, parse_strict
+from latq.errors import CorruptError, InputError
 from latq.pipeline.calibrated import Known
 from latq.pipeline.chunk import Energies, Scratch, encode_chunk
 from latq.pipeline.decide import EncodeOptions, Lossless, decide
-from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, RawCodec, TensorEntry, significant, unfit
+from latq.pipeline.metadata import MAX_TENSORS, Codec, Metadata, TensorEntry, significant, unfit
 from latq.pipeline.panels import Array, Panels
 from latq.pipeline.plan import Plan
 from latq.pipeline.pool import ordered_map
+from latq.pipeline.rates import allocated, asked_of
+from latq.pipeline.raw import coded_pieces, raw_codec
+from latq.pipeline.ties import ties
 from latq.pipeline.tiling import Tile
-from latq.sources import Kind, Source, SourceTensor, boxes
+from latq.sources import Kind, Source, SourceTensor
 
-RAW_CHUNK_ENTRIES = 1 << 20
 NO_ENERGIES = Energies()
 # Tensors of at most so many entries are small.
 SMALL_ENTRIES = 1 << 22
-ZSTD_LEVEL = 3
-# zstd must save this share of a tensor's first chunk to be used.
-ZSTD_GAIN = 0.05
 
 Progress = Callable[[int], None]
 
@@ -49,7 +48,8 @@ class TensorReport:
     """How one tensor was coded.
 
     ``bytes`` counts its frames and index records; ``error`` is D, or None if it is lossless; then ``note`` says why,
-    and ``surprising`` whether a user who asked for a rate should be told.
+    and ``surprising`` whether a user who asked for a rate should be told. ``same_as`` is the name of the tensor that it
+    is the same as, and has the bytes of, if there is one.
     """
 
     name: str
@@ -62,6 +62,11 @@ class TensorReport:
     bytes: int
     error: float | None
     calibrated: Calibrated | None = None
+    same_as: str | None = None
+
+    @property
+    def bits_per_entry(self) -> float:
+        return 8 * self.bytes / self.entries if self.entries else 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,15 @@ class EncodeReport:
 
     bytes: int
     tensors: list[TensorReport]
+
+    @property
+    def entries(self) -> int:
+        """Of all tensors, once where several are the same."""
+        return sum(t.entries for t in self.tensors if t.same_as is None)
+
+    @property
+    def bits_per_entry(self) -> float:
+        return 8 * self.bytes / self.entries if self.entries else 0.0
 
 
 def encode_source(
@@ -80,9 +94,18 @@ def encode_source(
     Raises InputError for a tensor that cannot be coded, ParameterError for an axis or a rate that does not fit it.
     """
     _check_source(source, where)
+    asked = asked_of(source, where, options)
+    tied = ties(source.tensors, [(each.codec, each.bits, each.error, each.allocate) for each in asked])
+    if options.allocate:
+        asked = allocated(source, where, asked, tied)
     file = _FileBuilder(ContainerWriter(stream), progress)
-    for coded in _coded_tensors(source, where, options):
-        file.add(coded)
+    stored = [(source.tensors[i], asked[i]) for i in range(len(asked)) if i not in tied]
+    coded = _coded_tensors(stored, source, where, options.threads)
+    for number, tensor in enumerate(source.tensors):
+        if number in tied:
+            file.add_tied(tensor.name, tied[number])
+        else:
+            file.add(next(coded))
     metadata = Metadata(source.kind, dict(source.extras), list(file.codecs), file.entries)
     return EncodeReport(file.writer.finish(metadata.dump()), file.reports)
 
@@ -103,6 +126,10 @@ def _check_source(source: Source, where: str) -> None:
     # Tensors take their part of the metadata too.
     if len(dump_canonical(source.extras)) + 1024 * len(source.tensors) > MAX_METADATA:
         raise InputError(f"{where}: its attributes are larger than a file can hold; choose fewer with --tensor")
+    try:
+        parse_strict(dump_canonical({"extras": source.extras}))
+    except (CorruptError, ValueError) as error:
+        raise InputError(f"{where}: what it holds besides its tensors cannot be kept ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -128,27 +155,32 @@ class _Coded:
     known: Known | None = None
 
 
-def _coded_tensors(source: Source, where: str, options: EncodeOptions) -> Iterator[_Coded]:
-    """Every tensor in order. Threads share the chunks of a large tensor, and each take one of several small ones."""
+def _coded_tensors(
+    tensors: Sequence[tuple[SourceTensor, EncodeOptions]], source: Source, where: str, threads: int
+) -> Iterator[_Coded]:
+    """Every tensor in order, as its options say. Threads share the chunks of a large tensor, and each take one of
+    several small ones."""
 
-    def whole(tensor: SourceTensor) -> _Coded:
-        coded = _code(tensor, source, where, options, 1)
+    def whole(asked: tuple[SourceTensor, EncodeOptions]) -> _Coded:
+        coded = _code(*asked, source, where, 1)
         return replace(coded, chunks=list(coded.chunks))
 
-    for small, run in groupby(source.tensors, lambda tensor: prod(tensor.shape) <= SMALL_ENTRIES):
-        tensors = list(run)
-        if small and len(tensors) >= options.threads:
-            yield from ordered_map(whole, tensors, options.threads)
+    for small, run in groupby(tensors, lambda asked: prod(asked[0].shape) <= SMALL_ENTRIES):
+        together = list(run)
+        if small and len(together) >= threads:
+            yield from ordered_map(whole, together, threads)
         else:
-            yield from (_code(tensor, source, where, options, options.threads) for tensor in tensors)
+            yield from (_code(*asked, source, where, threads) for asked in together)
 
 
-def _code(tensor: SourceTensor, source: Source, where: str, options: EncodeOptions, threads: int) -> _Coded:
+def _code(tensor: SourceTensor, options: EncodeOptions, source: Source, where: str, threads: int) -> _Coded:
     decision = decide(tensor, source, where, options, threads)
     plan = decision.plan
     if isinstance(plan, Lossless):
-        codec = _raw_codec(tensor)
-        return _Coded(tensor, decision.axis, codec, plan, _raw_chunks(tensor, codec, threads))
+        codec = raw_codec(tensor)
+        payloads = coded_pieces(tensor, codec, threads)
+        chunks = (_CodedChunk(payload, entries, entries) for entries, payload in payloads)
+        return _Coded(tensor, decision.axis, codec, plan, chunks)
     return _Coded(tensor, decision.axis, plan.codec, None, _matrix_chunks(decision.panels, plan), plan, decision.known)
 
 
@@ -160,15 +192,6 @@ def _matrix_chunks(panels: Panels, plan: Plan) -> Iterator[_CodedChunk]:
         return _CodedChunk(payload, tile.vectors, tile.entries, energies)
 
     return panels.map(work)
-
-
-def _raw_chunks(tensor: SourceTensor, codec: RawCodec, threads: int) -> Iterator[_CodedChunk]:
-    def work(piece: tuple[int, int]) -> _CodedChunk:
-        data = _raw_bytes(tensor, *piece)
-        entries = piece[1] - piece[0]
-        return _CodedChunk(_zstd(data) if codec.coding == "zstd" else data, entries, entries)
-
-    return ordered_map(work, _raw_pieces(tensor, codec), threads)
 
 
 class _FileBuilder:
@@ -193,7 +216,9 @@ class _FileBuilder:
             self._progress(chunk.entries)
         tensor, lossless = coded.tensor, coded.lossless
         used = self.codecs.setdefault(coded.codec, len(self.codecs))
-        energies = {} if lossless else {key: significant(value) for key, value in total.items()}
+        energies: dict[str, Any] = {} if lossless else {key: significant(value) for key, value in total.items()}
+        if coded.known is None:  # Defaults, which a writer omits.
+            energies = {key: value for key, value in energies.items() if not key.startswith("output_")}
         size = self.writer.bytes_written - before + CHUNK_RECORD_SIZE * count
         lost = None
         if coded.known is not None and (entries := prod(tensor.shape)):
@@ -217,6 +242,13 @@ class _FileBuilder:
             )
         )
 
+    def add_tied(self, name: str, owner: int) -> None:
+        """A tensor that is the same as an earlier one."""
+        self.entries.append(structs.replace(self.entries[owner], name=name, same_as=owner))
+        report = self.reports[owner]
+        self.reports.append(replace(report, name=name, surprising=False, bytes=0, same_as=report.name))
+        self._progress(report.entries)
+
 
 def _calibrated(plan: Plan | None, entry: TensorEntry) -> Calibrated | None:
     if plan is None or plan.inputs is None:
@@ -228,29 +260,3 @@ def _calibrated(plan: Plan | None, entry: TensorEntry) -> Calibrated | None:
 
 def _distortion(energies: Mapping[str, float]) -> float:
     return energies["error"] / energies["energy"] if energies["energy"] else 0.0
-
-
-def _raw_codec(tensor: SourceTensor) -> RawCodec:
-    """zstd if it pays on the first chunk."""
-    for piece in _raw_pieces(tensor, RawCodec("stored", RAW_CHUNK_ENTRIES)):
-        data = _raw_bytes(tensor, *piece)
-        if len(_zstd(data)) <= len(data) * (1 - ZSTD_GAIN):
-            return RawCodec("zstd", RAW_CHUNK_ENTRIES)
-        break
-    return RawCodec("stored", RAW_CHUNK_ENTRIES)
-
-
-def _raw_pieces(tensor: SourceTensor, codec: RawCodec) -> Iterator[tuple[int, int]]:
-    """Runs [start, stop) of entries in C order."""
-    size = prod(tensor.shape)
-    return ((start, min(start + codec.chunk_entries, size)) for start in range(0, size, codec.chunk_entries))
-
-
-def _raw_bytes(tensor: SourceTensor, start: int, stop: int) -> bytes:
-    """Entries [start, stop) in C order, little-endian."""
-    parts = [np.ascontiguousarray(tensor.read(box)) for box in boxes(tensor.shape, start, stop)]
-    return b"".join(part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes() for part in parts)
-
-
-def _zstd(data: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=0, write_checksum=False).compress(data)

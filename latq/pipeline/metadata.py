@@ -56,6 +56,8 @@ MAX_ENTRIES = 1 << 48
 MAX_NAME_BYTES = 1024
 MAX_TENSORS = 1 << 16
 KEPT_ALL = 1 << 16
+# In the place of the number of another tensor.
+OWN = -1
 # First in the payload of a chunk of vectors.
 HEADER = Struct("<hHII")
 
@@ -275,7 +277,10 @@ class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """One tensor. Energies are sums of squares over all entries; ``overlap`` and ``error`` compare the centred tensor
     with its least-squares reconstruction: sum of x * x_hat and sum of (x - x_hat)^2. If the tensor was calibrated,
     ``output_energy`` and ``output_error`` are those of its product with an input, and of the error of that, on average;
-    ``output_bits_lost`` is what it is above reverse water-filling."""
+    ``output_bits_lost`` is what it is above reverse water-filling.
+
+    A tensor that is the same as an earlier one has all but the name of that, and its number in ``same_as``.
+    """
 
     name: str
     shape: Annotated[tuple[Dimension, ...], Meta(max_length=MAX_DIMENSIONS)]
@@ -289,6 +294,7 @@ class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     output_energy: Energy = 0.0
     output_error: Energy = 0.0
     output_bits_lost: float | None = None
+    same_as: Annotated[int, Meta(ge=OWN, lt=MAX_TENSORS)] = OWN
 
     @property
     def size(self) -> int:
@@ -327,8 +333,9 @@ class Metadata:
         except msgspec.ValidationError as error:
             raise CorruptError(f"{where}: metadata: {error}") from None
         metadata = cls(outline.kind, outline.extras, codecs, outline.tensors)
-        for entry in metadata.tensors:
+        for number, entry in enumerate(metadata.tensors):
             _check_tensor(entry, metadata.codecs, where)
+            _check_tie(number, metadata.tensors, where)
         for codec in metadata.codecs:
             _check_codec(codec, where)
         if len({entry.name for entry in metadata.tensors}) != len(metadata.tensors):
@@ -338,13 +345,17 @@ class Metadata:
 
 def chunk_count(entry: TensorEntry, codec: Codec) -> int:
     """Chunks that a tensor owns."""
+    if entry.same_as != OWN:
+        return 0
     if isinstance(codec, RawCodec):
         return -(-entry.size // codec.chunk_entries)
     return Tiling.of(entry, codec).count
 
 
 def vectors_of_chunks(entry: TensorEntry, codec: Codec) -> npt.NDArray[np.int64]:
-    """Vectors of each chunk of a tensor, entries of those of a lossless one."""
+    """Vectors of each chunk that a tensor owns, entries of those of a lossless one."""
+    if entry.same_as != OWN:
+        return np.zeros(0, np.int64)
     if isinstance(codec, RawCodec):
         return _cut(entry.size, codec.chunk_entries)
     tiling = Tiling.of(entry, codec)
@@ -463,3 +474,14 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
             raise CorruptError(f"{where}: its vectors are not {blocks} blocks, which have steps")
     if isinstance(codec, MatrixCodec) and entry.dtype not in QUANTIZABLE:
         raise CorruptError(f"{where}: dtype {entry.dtype} cannot be quantized")
+
+
+def _check_tie(number: int, tensors: Sequence[TensorEntry], where: str) -> None:
+    """A tensor without chunks of its own says of itself what the earlier one says that has them."""
+    entry = tensors[number]
+    if entry.same_as == OWN:
+        return
+    if entry.same_as >= number or msgspec.structs.replace(tensors[entry.same_as], name=entry.name) != (
+        msgspec.structs.replace(entry, same_as=OWN)
+    ):
+        raise CorruptError(f"{where}: tensor {entry.name!r} is not the same as tensor {entry.same_as}")

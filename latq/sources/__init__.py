@@ -4,17 +4,18 @@ What reads and writes a kind is imported when a file of that kind is met: h5py a
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike, fspath
 from os.path import exists, isdir, isfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from latq.dtypes import NARROW_FLOATS
 from latq.errors import CorruptError, InputError, ParameterError
 from latq.sources import npy
-from latq.sources.atomic import atomic_directory, atomic_output, check_output
+from latq.sources.atomic import atomic_directory, atomic_files, atomic_output, check_output
 from latq.sources.base import ArrayLike, Extras, Kind, OutputKind, Sink, Source, SourceTensor, TensorSpec, WritableArray
 from latq.sources.files import read_start, split_spec
 from latq.sources.matrix import MatrixView, boxes
@@ -31,20 +32,22 @@ __all__ = [
     "SourceTensor",
     "TensorSpec",
     "WritableArray",
-    "atomic_directory",
     "atomic_output",
+    "atomic_path",
     "boxes",
     "check_output",
+    "files_of_sink",
     "kind_of",
     "open_sink",
     "open_source",
+    "output_kind_of",
     "reopen_npy",
 ]
 
 _Opener = Callable[[Path, Sequence[str]], Source]
 _Creator = Callable[[Path, Sequence[TensorSpec], Extras], Sink]
 
-_KINDS: dict[str, OutputKind] = {
+_KINDS: dict[str, Kind | Literal["zarr"]] = {
     ".npy": "npy",
     ".h5": "h5",
     ".hdf5": "h5",
@@ -52,13 +55,22 @@ _KINDS: dict[str, OutputKind] = {
     ".zarr": "zarr",
 }
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_INDEX_SUFFIX = ".index.json"
-_IN_DIRECTORY = ("model.safetensors.index.json", "model.safetensors")
 
 
-def kind_of(path: str | PathLike[str]) -> OutputKind | None:
+def kind_of(path: str | PathLike[str]) -> Kind | Literal["zarr"] | None:
     """The kind of file that the extension of ``path`` announces."""
     return _KINDS.get(Path(path).suffix.lower())
+
+
+def output_kind_of(path: str | PathLike[str]) -> OutputKind:
+    """The same of a path to be written to, which may also be the folder of a checkpoint: one that exists, or ends in a
+    slash. ParameterError if it is neither."""
+    kind = kind_of(path)
+    if (kind != "zarr" and fspath(path).endswith("/")) or (kind is None and isdir(path)):
+        return "checkpoint"
+    if kind is None:
+        raise ParameterError(f"{path}: the output must end in .npy, .h5, .hdf5, .safetensors, .zarr or /")
+    return kind
 
 
 def open_source(spec: str | PathLike[str], *, tensors: Sequence[str] = ()) -> Source:
@@ -68,22 +80,14 @@ def open_source(spec: str | PathLike[str], *, tensors: Sequence[str] = ()) -> So
         raise InputError(f"{spec}: arrays are read from local files, only .latq files from URLs; download it first")
     if dataset and tensors:
         raise ParameterError(f"{spec}: the dataset is already named; drop --tensor or the part after the colon")
-    path = _in_directory(path) if isdir(path) and kind_of(path) != "zarr" else path
     return _opener(path)(path, [dataset] if dataset else tensors)
 
 
-def _in_directory(directory: Path) -> Path:
-    for name in _IN_DIRECTORY:
-        if isfile(directory / name):
-            return directory / name
-    raise InputError(f"{directory}: the directory holds no {' or '.join(_IN_DIRECTORY)}; name a file instead")
-
-
 def _opener(path: Path) -> _Opener:
-    if path.name.endswith(_INDEX_SUFFIX):
-        from latq.sources.safetensors_files import open_sharded
+    if path.name.endswith(".index.json") or (isdir(path) and kind_of(path) != "zarr"):
+        from latq.sources import checkpoints
 
-        return open_sharded
+        return checkpoints.open_folder if isdir(path) else checkpoints.open_indexed
     kind = kind_of(path) or _kind_by_content(path)
     if kind == "zarr":
         raise InputError(f"{path}: zarr is written, not read; convert it to .npy or .h5 first")
@@ -96,6 +100,10 @@ def _creator(kind: OutputKind) -> _Creator:
         from latq.sources import zarr_arrays
 
         return zarr_arrays.create_zarr
+    if kind == "checkpoint":
+        from latq.sources import checkpoints
+
+        return checkpoints.create_checkpoint
     _, creator = _functions(kind)
     return creator
 
@@ -126,16 +134,47 @@ def _kind_by_content(path: Path) -> Kind:
     raise InputError(f"{path}: neither .npy nor HDF5 nor .safetensors; convert it to one of these first")
 
 
+def atomic_path(
+    target: str | PathLike[str], *, force: bool, inputs: Sequence[str] = (), files: Sequence[str] | None = None
+) -> AbstractContextManager[Path]:
+    """A temporary path that becomes ``target`` if the block succeeds, and is removed if it does not: that of a file, of
+    a .zarr directory, or of a folder for ``files``, the names of those that are to come into ``target``."""
+    if files is not None:
+        return atomic_files(target, files, force=force, inputs=inputs)
+    if kind_of(target) == "zarr":
+        return atomic_directory(target, force=force, holds="zarr.json")
+    return atomic_output(target, force=force, inputs=inputs)
+
+
+def files_of_sink(
+    path: str | PathLike[str], kind: OutputKind, tensors: Sequence[TensorSpec], extras: Mapping[str, Any]
+) -> list[str] | None:
+    """Names of the files that a sink will write into the folder ``path``; None if that is to be a single file or array.
+
+    ParameterError for tensors that the kind has no room for.
+    """
+    if kind in ("npy", "zarr") and len(tensors) != 1:
+        raise ParameterError(
+            f"{path}: a .{kind} holds one array, the file {len(tensors)}; "
+            "choose with --tensor, or use .h5 or .safetensors"
+        )
+    if kind != "checkpoint":
+        return None
+    from latq.sources import checkpoints
+
+    return checkpoints.checkpoint_files([spec.name for spec in tensors], _typed(extras, path), str(path))
+
+
 def open_sink(
     path: str | PathLike[str], kind: OutputKind, tensors: Sequence[TensorSpec], extras: Mapping[str, Any] | None = None
 ) -> Sink:
     """Create the file with room for ``tensors``; ``extras`` come from the source they were read from."""
-    if kind != "zarr" and exists(path) and not isfile(path):
+    if kind not in ("zarr", "checkpoint") and exists(path) and not isfile(path):
         raise InputError(f"{path}: arrays cannot be written to a device or pipe; name a regular file")
     if len({spec.name for spec in tensors}) != len(tensors):
         raise ParameterError(f"{path}: two tensors have the same name; choose with --tensor")
     for spec in tensors:
-        if kind != "safetensors" and spec.dtype in NARROW_FLOATS:
+        if kind not in ("safetensors", "checkpoint") and spec.dtype in NARROW_FLOATS:
             raise ParameterError(
                 f"{path}: .{kind} cannot hold {spec.dtype} (tensor {spec.name!r}); "
                 "use --dtype float32 or write .safetensors"

@@ -70,6 +70,60 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool, holds: str) -
             rmtree(left, ignore_errors=True)
 
 
+@contextmanager
+def atomic_files(
+    folder: str | os.PathLike[str], names: Sequence[str], *, force: bool, inputs: Sequence[str] = ()
+) -> Iterator[Path]:
+    """A temporary folder whose files, called ``names``, come into ``folder`` together if the block succeeds.
+
+    A new folder appears whole. In one that exists other files stay as they are, and the last of ``names`` is the first
+    to go and the last to come: whatever happens in between, an index is never there without its files.
+    """
+    if is_url(os.fspath(folder)):
+        raise InputError(f"{folder}: outputs are local files; write to a path and upload it")
+    target = Path(os.path.realpath(folder))
+    if os.path.exists(target) and not target.is_dir():
+        raise InputError(f"{folder}: exists and is no directory; choose another output")
+    for name in names:
+        check_output(target / name, os.path.join(folder, name), force, inputs)
+    is_new = not target.exists()
+    temporary = _temporary(target if is_new else target / "checkpoint")
+    try:
+        try:
+            temporary.mkdir()
+        except OSError as error:
+            raise InputError(f"cannot write {folder}: {error.strerror}; check the directory") from error
+        with _explained(folder):
+            yield temporary
+            for name in names:
+                _write_out(temporary / name)
+            if is_new:
+                os.rename(temporary, target)
+            else:
+                _exchange(temporary, target, names)
+    finally:
+        rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(fresh: Path, target: Path, names: Sequence[str]) -> None:
+    """Move files from ``fresh`` to ``target``: all of them, or, after an error or a signal, none."""
+    former = fresh / "former"
+    former.mkdir()
+    try:
+        for name in reversed(names):
+            with suppress(FileNotFoundError):
+                os.replace(target / name, former / name)
+        for name in names:
+            os.replace(fresh / name, target / name)
+    except BaseException:
+        for name in names:
+            if os.path.lexists(former / name):
+                os.replace(former / name, target / name)
+            elif not os.path.lexists(fresh / name):
+                os.unlink(target / name)
+        raise
+
+
 def _temporary(target: Path) -> Path:
     """A name beside ``target`` that nobody else has."""
     return target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latq.dtypes import dtype_name
 
 Kind = Literal["npy", "h5", "safetensors"]
-OutputKind = Kind | Literal["zarr"]
+OutputKind = Kind | Literal["zarr", "checkpoint"]
 Index = tuple[slice, ...]
 Array = NDArray[Any]
 
@@ -55,12 +55,29 @@ class SourceTensor:
         return block.astype(block.dtype.newbyteorder("="), copy=False)
 
 
+class Shard(msgspec.Struct, omit_defaults=True):
+    """One file of a checkpoint: the names of its tensors, and its own metadata."""
+
+    tensors: list[str]
+    metadata: dict[str, str] = {}
+
+
+class Checkpoint(msgspec.Struct, omit_defaults=True):
+    """A folder of safetensors files, by file name; ``index`` is the name of the one that lists where every tensor is,
+    if there is one, and ``metadata`` its own."""
+
+    shards: dict[str, Shard]
+    index: str = ""
+    metadata: dict[str, Any] = {}
+
+
 class Extras(msgspec.Struct):
     """The grammar of ``Source.extras``: what a container holds besides its arrays; each kind fills its own fields."""
 
     groups: list[str] = []
     attributes: dict[str, dict[str, dict[str, Any]]] = {}
     metadata: dict[str, str] = {}
+    checkpoint: Checkpoint | None = None
 
     def left_out(self, suffix: str) -> list[str]:
         """At most one warning about what a container of another kind, ``suffix``, cannot hold."""

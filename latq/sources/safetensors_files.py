@@ -1,11 +1,11 @@
-"""Safetensors files and sharded checkpoints, memory-mapped."""
+"""Safetensors files, memory-mapped."""
 
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import accumulate, pairwise
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,7 +38,7 @@ _CODES = {
 _CODE_OF = {name: code for code, name in _CODES.items()}
 _RANK = {name: rank for rank, name in enumerate(_CODES.values())}
 _METADATA = "__metadata__"
-_DEFAULT_AXIS = -1  # Checkpoints keep weights as (outputs, inputs): the product sums over the last axis.
+DEFAULT_AXIS = -1  # Checkpoints keep weights as (outputs, inputs): the product sums over the last axis.
 
 
 class _Entry(msgspec.Struct):
@@ -47,11 +47,7 @@ class _Entry(msgspec.Struct):
     data_offsets: tuple[int, int]
 
 
-class _Index(msgspec.Struct):
-    weight_map: dict[str, str]
-
-
-class _File:
+class SafetensorsFile:
     """The header of one safetensors file, and its bytes once a tensor is asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -87,44 +83,16 @@ class _File:
 
 
 def open_safetensors(path: Path, globs: Sequence[str] = ()) -> Source:
-    file = _File(path)
+    file = SafetensorsFile(path)
     tensors = [file.tensor(name) for name in select(file.entries, globs, str(path))]
-    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": file.metadata}, files=[str(path)])
-
-
-def open_sharded(path: Path, globs: Sequence[str] = ()) -> Source:
-    """A checkpoint through its ``*.index.json``; only the shards that hold selected tensors are opened."""
-    shard_of = _read_index(path)
-    names = select(shard_of, globs, str(path))
-    files = {shard: _File(_shard_path(path, shard)) for shard in sorted({shard_of[name] for name in names})}
-    tensors = [files[shard_of[name]].tensor(name) for name in names]
-    metadata = {key: value for file in files.values() for key, value in file.metadata.items()}
-    read = [str(path), *(str(file.path) for file in files.values())]
-    return Source("safetensors", tensors, _DEFAULT_AXIS, {"metadata": metadata}, files=read)
-
-
-def _read_index(path: Path) -> dict[str, str]:
-    try:
-        return msgspec.json.decode(read_start(path, -1), type=_Index).weight_map
-    except msgspec.MsgspecError as error:
-        raise InputError(f"{path}: not a safetensors index ({error}); download it again") from error
-
-
-def _shard_path(index: Path, shard: str) -> Path:
-    relative = PurePosixPath(shard)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise InputError(f"{index}: shard {shard!r} lies outside the directory of the index; correct the index")
-    path = index.parent / relative
-    if not path.is_file():
-        raise InputError(f"{index}: shard {shard!r} is missing; download it into the directory of the index")
-    return path
+    return Source("safetensors", tensors, DEFAULT_AXIS, {"metadata": file.metadata}, files=[str(path)])
 
 
 def create_safetensors(path: Path, tensors: Sequence[TensorSpec], extras: Extras) -> Sink:
     if any(spec.name == _METADATA for spec in tensors):
         raise ParameterError(f"{path}: a .safetensors file cannot hold a tensor named {_METADATA!r}; rename it")
     ordered = sorted(tensors, key=lambda spec: (-_RANK[spec.dtype], spec.name))
-    bounds = list(accumulate((_nbytes(spec) for spec in ordered), initial=0))
+    bounds = list(accumulate((nbytes(spec) for spec in ordered), initial=0))
     header = _header(ordered, bounds, extras.metadata)
     lost = Extras(attributes=extras.attributes).left_out(".safetensors")
     with ExitStack() as stack:
@@ -138,7 +106,8 @@ def create_safetensors(path: Path, tensors: Sequence[TensorSpec], extras: Extras
         return Sink("safetensors", targets, lost, on_close=stack.pop_all().close)
 
 
-def _nbytes(spec: TensorSpec) -> int:
+def nbytes(spec: TensorSpec) -> int:
+    """Bytes of its entries."""
     return prod(spec.shape) * DTYPES[spec.dtype].itemsize
 
 

@@ -1,4 +1,4 @@
-"""A small reader of latq files, made from latq-1.md alone; numbers are sections of it. Public domain (CC0 1.0)."""
+"""A small reader of latq files, made from the specification alone; numbers are its sections. CC0 1.0."""
 
 import json
 import re
@@ -74,9 +74,9 @@ FLOATS = {name: float(ml_dtypes.finfo(name).max) for name in ("float64", "float3
 ANY, CHUNK, GROUP = range(2**1024), range(1, 2**26 + 1), range(1, 2**15 + 1)
 DTYPES = {*FLOATS, "float8_e4m3fn", "float8_e5m2", "bool", *(f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64))}
 TOP = {"kind": {"npy", "h5", "safetensors"}, "extras": dict, "codecs": (dict, ANY), "tensors": (dict, range(65537))}
-DEFAULTS = {"axis": 0, "energy": 0.0, "mean_energy": 0.0, "overlap": 0.0, "error": 0.0}
+DEFAULTS = {"axis": 0, "energy": 0.0, "mean_energy": 0.0, "overlap": 0.0, "error": 0.0, "same_as": -1}
 TENSOR = dict.fromkeys(DEFAULTS, float) | {"name": str, "shape": (range(2**48 + 1), range(33)), "dtype": str}
-TENSOR |= {"codec": ANY, "axis": range(32)}
+TENSOR |= {"codec": ANY, "axis": range(32), "same_as": range(-1, 65536)}
 RAW = {"codec": str, "coding": str, "chunk_entries": CHUNK}
 E8 = {"codec": str, "coding": str, "seed": range(2**63), "centre": bool, "group": GROUP, "chunk_vectors": CHUNK}
 E8 |= {"rotation": {"hadamard", "none"}, "scale": {"float16", "float32"}, "alignment": {"vector", "class", "tensor"}}
@@ -117,13 +117,16 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
     need(fits(tree, TOP) and all(fits(c, RULES.get(word(c), RAW)) for c in codecs), "metadata")
     tensors = [DEFAULTS | tensor for tensor in tree["tensors"]]
     need(all(fits(tensor, TENSOR) for tensor in tensors), "tensors in the metadata")
-    for tensor in tensors:
-        name, shape, codec = tensor["name"], tensor["shape"], tensor["codec"]
+    for number, tensor in enumerate(tensors):
+        name, shape, codec, owner = tensor["name"], tensor["shape"], tensor["codec"], tensor["same_as"]
         need(tensor["dtype"] in DTYPES, f"dtype {tensor['dtype']!r}", Unsupported)
         need(1 <= len(name.encode()) <= 1024 and not re.search("[\0-\x1f\x7f]", name), "name of a tensor")
         need(prod(d or 1 for d in shape) <= 2**48, "too many entries")
         need(codec < len(codecs) and tensor["axis"] < max(1, len(shape)), "codec or axis of a tensor")
         need(tensor["dtype"] in FLOATS or codecs[codec]["codec"] == "raw", "dtype of an e8 tensor")
+        need(owner < number, "same_as of a tensor")
+        need(owner < 0 or tensor == tensors[owner] | {"name": name, "same_as": owner}, "tensor that is not the same")
+        need(owner < 0 or tensors[owner]["same_as"] < 0, "same as a tensor that has no chunks")
     for codec in (c for c in codecs if c["codec"] != "raw"):
         increasing = codec.get("levels") or codec.get("scales", [])
         need(all(a < b for a, b in pairwise(increasing)), "order of scales or levels")
@@ -150,6 +153,9 @@ def chunk_lists(codecs: list[dict], tensors: list[dict], index: list[Record]) ->
     lists, start = [], 0
     for number, tensor in enumerate(tensors):
         codec = codecs[tensor["codec"]]
+        if tensor["same_as"] >= 0:
+            lists.append(lists[tensor["same_as"]])
+            continue
         others, n, _, most, group = tiling(tensor, codec)
         runs = divide_up(prod(others), most)
         lists.append(index[start : start + runs * divide_up(n, group)])

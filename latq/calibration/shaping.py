@@ -86,7 +86,7 @@ def shape(moments: Moments, rotation: Rotation, seed: int, kept: int, noise: flo
     second, damped = judge(moments, rotation, seed).second, moments.damped
     if rotation == "hadamard":
         damped = rotated(damped, seed)
-    power, damping = moments.power, moments.damping
+    power, damping = moments.floor, moments.damping
     while (pivots := eliminate(effective := _with(damped, noise * power)[:kept, :kept])) is None:
         damped, damping = _with(damped, damping * _MORE_DAMPING * power), damping * (1 + _MORE_DAMPING)
     to_target = None

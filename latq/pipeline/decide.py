@@ -67,6 +67,8 @@ ROUNDING_NOISE = {"float16": 2.0**-20 / 12, "bfloat16": 2.0**-14 / 12}
 # Bytes of the container charged to a tensor beside its codec: preamble, footer, headers, padding; metadata entry.
 CONTAINER_BYTES = 448
 ENTRY_BYTES = 200
+# What the metadata say of the products of a calibrated tensor.
+OUTPUT_BYTES = 90
 # Bits per entry that leaving out the rotation must save.
 ROTATION_GAIN = 0.01
 # Bits per entry by which the sample may mistake one quantizer for the better, and the chunks that then tell, at most.
@@ -240,6 +242,7 @@ def _plan(
         return Lossless(f"vectors differ in size by a factor of {found.dynamic_range:.1g}", surprising=True)
     centre = found.centring_pays(min(n, MAX_GROUP)) if options.centre is None else options.centre
     metadata_bytes = CONTAINER_BYTES + ENTRY_BYTES + 2 * len(tensor.name.encode())
+    metadata_bytes += OUTPUT_BYTES if known is not None else 0
     sizes = found.centred_sizes if centre else found.sizes
     one_step = options.coding == "entropy"
 

@@ -187,7 +187,7 @@ class TestEncode:
         )
 
     def test_white_inputs_leave_little_to_gain(self) -> None:
-        w, x = weights(512, 64), np.random.default_rng(5).standard_normal((20000, 64)).astype(np.float32)
+        w, x = weights(4096, 64), np.random.default_rng(5).standard_normal((20000, 64)).astype(np.float32)
         plain, coded = latq.encode(w, 3, axis=1), latq.encode(w, 3, axis=1, calibration=x)
         assert output_error(w, coded, x) < 1.02 * output_error(w, plain, x)
 

@@ -285,6 +285,15 @@ class TestCommands:
         assert "output error" in run("info", "m.latq")[0]
         assert "water-filling" in run("compare", "m.safetensors", "m.latq", "--calibration", "acts")[0]
 
+    def test_allocation_knows_what_inputs_leave(self, run_json: Any) -> None:
+        save_file({"a": weights(512, 128), "b": weights(512, 128, seed=2)}, "m.safetensors")
+        white = np.random.default_rng(9).standard_normal((8000, 128)).astype(np.float32)
+        save_file({"a": inputs(8000, 128), "b": white}, "acts.safetensors")
+        report = run_json("encode", "m.safetensors", "--bits", 3, "--allocate", "--calibration", "acts.safetensors")
+        bits = {t["name"]: 8 * t["bytes"] / t["entries"] for t in report["tensors"]}
+        assert bits["b"] - bits["a"] > 1
+        assert report["bits_per_entry"] == pytest.approx(3, abs=0.05)
+
     def test_calibrate_gives_the_same_file(self, model: None, run: Callable[..., tuple[str, str]]) -> None:
         run("calibrate", "acts", "-o", "moments.h5")
         run("encode", "m.safetensors", "--calibration", "acts", "-o", "a.latq")

@@ -193,12 +193,12 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
     panels = Panels(MatrixView(tensor.array, tensor.shape, axis), threads)
     if lossless is not None:
         return Decision(axis, panels, lossless)
-    known = _known(tensor.name, panels.view.n, options, threads)
+    known = known_inputs(tensor.name, panels.view.n, options, threads)
     return Decision(axis, panels, _plan(tensor, source, axis, panels, place, options, known), known)
 
 
-def _known(name: str, n: int, options: EncodeOptions, threads: int) -> Known | None:
-    """The inputs of a tensor whose vectors have ``n`` entries."""
+def known_inputs(name: str, n: int, options: EncodeOptions, threads: int) -> Known | None:
+    """The inputs of a tensor whose vectors have ``n`` entries; None if it is not quantized for any."""
     entry = options.calibration.of(name, n) if options.calibration else None
     if entry is None or unfit_for_inputs(n):
         return None

@@ -85,7 +85,8 @@ class TestMoments:
 class TestFactors:
     @pytest.mark.parametrize("n", [8, 40, 96, 200])
     def test_make_the_matrix(self, n: int) -> None:
-        matrix = moments_of([inputs(2 * n, n)], n).damped
+        found = moments_of([inputs(2 * n, n)], n)
+        matrix = found.damped(found.matrix)
         pivots = eliminate(matrix)
         assert pivots is not None
         upper, diagonal = pivots
@@ -117,7 +118,8 @@ class TestFactors:
 
     def test_feedback_brings_the_error_to_its_weights(self) -> None:
         n = 64
-        matrix = moments_of([inputs(400, n)], n).damped
+        found = moments_of([inputs(400, n)], n)
+        matrix = found.damped(found.matrix)
         pivots = eliminate(matrix)
         assert pivots is not None
         feedback = of_blocks(*pivots)

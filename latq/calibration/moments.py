@@ -63,11 +63,10 @@ class Moments:
             share = _USUAL_DAMPING
         return min(max(share, _LEAST_DAMPING), _LARGEST_DAMPING)
 
-    @property
-    def damped(self) -> F64:
-        """The mixture."""
+    def damped(self, matrix: F64) -> F64:
+        """The mixture; ``matrix`` is that of these moments, in any orthonormal coordinates."""
         share = self.damping
-        return self.matrix * (1 - share) + np.eye(len(self)) * (share * self.floor)
+        return matrix * (1 - share) + np.eye(len(self)) * (share * self.floor)
 
     def __add__(self, other: "Moments") -> "Moments":
         """Of the inputs of both."""

@@ -48,7 +48,7 @@ class Known:
     def error_factor(self) -> float:
         """Error energy of products with the inputs over that with white ones of as much energy, at the same rate: the
         geometric over the arithmetic mean of the variances of their components."""
-        pivots = eliminate(self.moments.damped)
+        pivots = eliminate(self.moments.damped(self.moments.matrix))
         if pivots is None:
             return 1.0
         logarithms = [log2(pivot) for pivot in pivots[1].tolist()]
@@ -112,7 +112,11 @@ def choose_plan(
         shaped = plan_calibrated(own, VectorSampler(sample, inputs.shaping), quantizer, inputs)
     if plain is None or shaped is None:
         return shaped or plain
-    plain = replace(plain, inputs=judge(known.moments, plain.codec.rotation, plain.codec.seed))
+    assert shaped.inputs is not None
+    judging = replace(shaped.inputs, shaping=None)
+    if plain.codec.rotation != layout.rotation:
+        judging = judge(known.moments, plain.codec.rotation, plain.codec.seed)
+    plain = replace(plain, inputs=judging)
     return min(shaped, plain, key=lambda plan: _trial(plan, sample, layout.entries))
 
 

@@ -165,7 +165,8 @@ def encode_chunk(
                 stream, codec.parameters, index_budget, goal.effort, shaping.feedback
             )
         else:
-            first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort)
+            balanced = codec.rotation != "none"
+            first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
     else:
         density, blocks, block_classes = codec.density, blocks_of(stream), codec.block_classes(parts.classes, kept)
         chooser = codec.quantizer

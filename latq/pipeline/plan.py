@@ -226,7 +226,8 @@ def _fixed_plan(
         return Plan(codec, layout.classes, goals, sum(budgets))
     sample = sampler(layout)
     sample_budget = sum(index) * sample.blocks.size // sum(layout.coded)
-    *_, integers = e8.encode(blocks.stream_of(sample.blocks), codec.parameters, sample_budget, effort)
+    balanced = layout.rotation != "none"
+    *_, integers = e8.encode(blocks.stream_of(sample.blocks), codec.parameters, sample_budget, effort, balanced)
     distortion = sample.distortion(blocks.blocks_of(integers))
     return Plan(
         codec,

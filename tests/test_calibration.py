@@ -358,6 +358,13 @@ class TestCommands:
         assert "inputs of 24 entries for tensor 'a.weight'" in error
         assert not Path("m.latq").exists()
 
+    def test_inputs_of_no_tensor_are_refused(self, refused: Callable[..., str]) -> None:
+        np.save("w.npy", weights(16, 32))
+        np.save("x.npy", inputs(20, 24))
+        assert "x.npy: holds no inputs of any tensor" in refused(
+            1, "encode", "w.npy", "--axis", 1, "--calibration", "x.npy"
+        )
+
     def test_asymmetric_moments_are_refused(self, refused: Callable[..., str]) -> None:
         write_moments("h.h5", [("w", Moments(np.triu(np.ones((16, 16))), None, 9, None))])
         save_file({"w": weights(16, 16)}, "w.safetensors")

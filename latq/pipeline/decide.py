@@ -67,6 +67,8 @@ ROUNDING_NOISE = {"float16": 2.0**-20 / 12, "bfloat16": 2.0**-14 / 12}
 # Bytes of the container charged to a tensor beside its codec: preamble, footer, headers, padding; metadata entry.
 CONTAINER_BYTES = 448
 ENTRY_BYTES = 200
+# What the metadata say of the products of a calibrated tensor.
+OUTPUT_BYTES = 90
 # Bits per entry that leaving out the rotation must save.
 ROTATION_GAIN = 0.01
 # Bits per entry by which the sample may mistake one quantizer for the better, and the chunks that then tell, at most.
@@ -191,12 +193,12 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
     panels = Panels(MatrixView(tensor.array, tensor.shape, axis), threads)
     if lossless is not None:
         return Decision(axis, panels, lossless)
-    known = _known(tensor.name, panels.view.n, options, threads)
+    known = known_inputs(tensor.name, panels.view.n, options, threads)
     return Decision(axis, panels, _plan(tensor, source, axis, panels, place, options, known), known)
 
 
-def _known(name: str, n: int, options: EncodeOptions, threads: int) -> Known | None:
-    """The inputs of a tensor whose vectors have ``n`` entries."""
+def known_inputs(name: str, n: int, options: EncodeOptions, threads: int) -> Known | None:
+    """The inputs of a tensor whose vectors have ``n`` entries; None if it is not quantized for any."""
     entry = options.calibration.of(name, n) if options.calibration else None
     if entry is None or unfit_for_inputs(n):
         return None
@@ -240,6 +242,7 @@ def _plan(
         return Lossless(f"vectors differ in size by a factor of {found.dynamic_range:.1g}", surprising=True)
     centre = found.centring_pays(min(n, MAX_GROUP)) if options.centre is None else options.centre
     metadata_bytes = CONTAINER_BYTES + ENTRY_BYTES + 2 * len(tensor.name.encode())
+    metadata_bytes += OUTPUT_BYTES if known is not None else 0
     sizes = found.centred_sizes if centre else found.sizes
     one_step = options.coding == "entropy"
 

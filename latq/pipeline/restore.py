@@ -51,7 +51,7 @@ def restore(
 
 
 def _jobs(tensor: Tensor, target: WritableArray) -> Iterator[_Job]:
-    chunks = range(len(tensor.records))
+    chunks = range(tensor.chunk_count)
     if not isinstance(tensor.codec, MatrixCodec):
         yield from (partial(_raw, tensor, target, chunk) for chunk in chunks)
     elif isinstance(target, np.ndarray) or tensor.axis == len(tensor.shape) - 1:

@@ -12,6 +12,7 @@ from latq.cli.common import (
     STANDARD_STREAM,
     Columns,
     Console,
+    Size,
     console_options,
     force_option,
     input_path,
@@ -25,7 +26,7 @@ from latq.container import source_at
 from latq.errors import CorruptError, InputError, ParameterError
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.metadata import QUANTIZABLE
-from latq.pipeline.restore import restore
+from latq.pipeline.restore import DEFAULT_MEMORY, chunks_in_memory, restore
 from latq.pipeline.salvage import Fill, SalvagedFile
 from latq.sources import TensorSpec, files_of_sink, open_sink, output_kind_of
 
@@ -59,11 +60,19 @@ Examples:
 )
 @tensor_option
 @force_option
+@click.option(
+    "--max-memory",
+    "memory",
+    type=Size(at_least=1 << 20),
+    default=DEFAULT_MEMORY,
+    show_default="1GiB",
+    help="Memory to work in, about; a file whose chunks take more is refused.",
+)
 @threads_option
 @console_options
 def command(
     file: str, output: str, columns: slice | None, dtype: str | None, salvage: bool, fill: Fill,
-    tensors: tuple[str, ...], force: bool, threads: int, as_json: bool, quiet: bool, verbose: bool,
+    tensors: tuple[str, ...], force: bool, memory: int, threads: int, as_json: bool, quiet: bool, verbose: bool,
 ) -> int:  # fmt: skip
     """Decode FILE to .npy, .h5, .safetensors or .zarr, with names, shapes, dtypes and attributes as they were.
 
@@ -94,8 +103,9 @@ def command(
             for warning in sink.warnings:
                 console.warn(warning.replace(str(temporary), output))
             if columns is None:
-                restore([(opened[name], sink.target(name)) for name in chosen], threads, progress)
+                restore([(opened[name], sink.target(name)) for name in chosen], threads, progress, memory)
             else:
+                chunks_in_memory(opened[chosen[0]], memory)
                 _decode_columns(opened[chosen[0]], columns, sink.target(chosen[0]))
         shapes = {spec.name: list(spec.shape) for spec in specs}
         loss = _report_loss(opened, console) if isinstance(opened, SalvagedFile) else {}

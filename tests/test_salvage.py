@@ -1,6 +1,7 @@
 """Damaged files: ``verify`` says what is lost, ``decode --salvage`` saves the rest."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from latq.cli.main import run as run_command
 from latq.container import BytesSource, FrameHeader, FrameKind, crc32c
 from latq.container.records import FOOTER_SIZE, FRAME_HEADER_SIZE
 from latq.errors import LatqError, LimitError
-from latq.pipeline.restore import restore
+from latq.pipeline.restore import chunks_in_memory, restore
 from latq.pipeline.salvage import SalvagedFile
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -24,6 +25,9 @@ pytestmark = pytest.mark.usefixtures("in_tmp_path")
 Arrays = dict[str, npt.NDArray[Any]]
 Change = Callable[[bytes], bytes]
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors"
+sys.path.insert(0, str(VECTORS))
+
+from pieces import POINTS, Chunk, Parts  # noqa: E402
 
 
 def gaussian(*shape: int, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -249,3 +253,30 @@ def test_a_file_that_contains_another(sound: bytes) -> None:
     assert list(arrays) == ["data"]
     assert equal(arrays["data"], inner)
     assert not file.lost
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_a_huge_chunk_is_refused_before_it_is_decoded(capsys: pytest.CaptureFixture[str]) -> None:
+    codec = POINTS | {"group": 1 << 13, "chunk_vectors": 1 << 13, "classes": 1, "alignment": "class"}
+    entry = {"name": "data", "shape": [1 << 13, 1 << 13], "dtype": "float32", "codec": 0}
+    metadata = {"kind": "npy", "extras": {}, "codecs": [codec], "tensors": [entry]}
+    data = bytes(Parts([Chunk(0, 0, 1 << 13, 0x0402, bytes(200))], metadata).build().data)
+    assert len(data) < 2000
+    Path("huge.latq").write_bytes(data)
+    with pytest.raises(LimitError, match=r"a chunk of 67108864 entries takes about 15.. MiB"):
+        latq.export("huge.latq", "out.npy")
+    for more in ([], ["--salvage"], ["--columns", ":4"]):
+        assert run_command(["decode", "huge.latq", "-o", "out.npy", *more]) == 5
+        assert "latq: error: huge.latq: tensor 'data': a chunk of" in capsys.readouterr().err
+    assert run_command(["decode", "huge.latq", "-o", "out.npy", "--max-memory", "4GiB"]) == 3
+    assert not Path("out.npy").exists()
+
+
+def test_fewer_threads_in_little_memory(sound: bytes) -> None:
+    whole = latq.decode(sound)
+    with latq.open(sound) as file:
+        needed = (1 << 30) // chunks_in_memory(file["w"], 1 << 30) + 1
+    few = latq.decode(sound, threads=4, memory=3 * needed)
+    assert all(equal(few[name], whole[name]) for name in whole)

@@ -50,6 +50,11 @@ class Tensor:
         return self.entry.name
 
     @property
+    def file_name(self) -> str:
+        """What messages call the file."""
+        return self._file.name
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.entry.shape
 

@@ -75,8 +75,8 @@ def chunks_in_memory(tensor: Tensor, memory: int) -> int:
     needed = _PER_ENTRY * entries + _PER_VECTOR * vectors + _PER_PAYLOAD_BYTE * payload
     if needed > memory:
         raise LimitError(
-            f"tensor {tensor.name!r}: a chunk of {entries} entries takes about {needed >> 20} MiB to decode; "
-            f"raise the limit of {memory >> 20} MiB"
+            f"{tensor.file_name}: tensor {tensor.name!r}: a chunk of {entries} entries takes about "
+            f"{needed >> 20} MiB to decode; raise the limit of {memory >> 20} MiB"
         )
     return memory // max(needed, 1)
 

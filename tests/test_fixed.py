@@ -132,6 +132,21 @@ class TestScales:
         section, digits, integers = e8.encode(x, params, 400)
         assert (e8.decode(section, digits, params, x.size)[0] == integers).all()
 
+    @pytest.mark.parametrize("q", [2, 3])
+    def test_errors_have_no_mean(self, q: int) -> None:
+        """What a codebook of few points leaves of it is taken out, at next to no cost."""
+        blocks, table = gaussian(1 << 16), e8_design.tables_for(q)[0]
+        x, params = blocks.T.reshape(-1), e8.E8Params(q, table.scales, e8_design.offset_for(q))
+        means, errors = {}, {}
+        for balanced in (False, True):
+            *_, integers = e8.encode(x, params, int(table.gains[-1][0] * x.size / 8), balanced=balanced)
+            unbiased = integers * (np.dot(x, x) / np.dot(x, integers))
+            means[balanced] = float(((unbiased - x).reshape(-1, 8).mean(axis=0) ** 2).sum())
+            errors[balanced] = 1 - np.dot(x, integers) ** 2 / np.dot(integers, integers) / np.dot(x, x)
+        assert means[True] < means[False] / 2
+        assert means[True] < 8e-4
+        assert errors[True] < 1.01 * errors[False]
+
 
 @pytest.mark.parametrize("q", [2, 3, 5, 7, 8, 24, 4096])
 def test_tables(q: int) -> None:

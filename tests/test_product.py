@@ -163,6 +163,14 @@ def test_error_bars_cover(n: int, bits: float, coding: str) -> None:
     assert abs(z.mean()) < 0.1
 
 
+@pytest.mark.parametrize("bits", [0.5, 1])
+def test_long_vectors_of_few_bits_are_not_biased(bits: float) -> None:
+    """A mean of the errors would add up over n: without care 0.4 standard errors here at 1 bit."""
+    z = scores(*pair(1 << 15, 60), {"bits": bits, "coding": "fixed"}, rotations=1)
+    assert abs(z.mean()) < 0.1
+    assert z.std() == pytest.approx(1.0, abs=0.05)
+
+
 def test_error_bars_of_groups_and_of_one_exact_side() -> None:
     a, b = pair(40_000, 20, mean=0.3)
     for other in (b, latq.encode(b, 2, centre=False, rotation="hadamard")):

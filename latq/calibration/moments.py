@@ -42,6 +42,11 @@ class Moments:
         return float(kernels.tree_sum(np.ascontiguousarray(np.diag(self.matrix)))) / len(self)
 
     @property
+    def floor(self) -> float:
+        """What damping adds a share of: the power, 1 where that is 0."""
+        return self.power or 1.0
+
+    @property
     def damping(self) -> float:
         """Share of the identity in the best mixture of both (Ledoit & Wolf 2004), from the scatter of the inputs; where
         that is unknown, of as many Gaussian ones (Chen et al. 2010); or 1 %."""
@@ -58,11 +63,10 @@ class Moments:
             share = _USUAL_DAMPING
         return min(max(share, _LEAST_DAMPING), _LARGEST_DAMPING)
 
-    @property
-    def damped(self) -> F64:
-        """The mixture."""
+    def damped(self, matrix: F64) -> F64:
+        """The mixture; ``matrix`` is that of these moments, in any orthonormal coordinates."""
         share = self.damping
-        return self.matrix * (1 - share) + np.eye(len(self)) * (share * self.power)
+        return matrix * (1 - share) + np.eye(len(self)) * (share * self.floor)
 
     def __add__(self, other: "Moments") -> "Moments":
         """Of the inputs of both."""

@@ -83,24 +83,25 @@ def times(vectors: F32, matrix: F32) -> F32:
 
 def shape(moments: Moments, rotation: Rotation, seed: int, kept: int, noise: float) -> Inputs:
     """``noise`` is the energy of the error that the inputs will have themselves, over theirs: white once rotated."""
-    second, damped = judge(moments, rotation, seed).second, moments.damped
-    if rotation == "hadamard":
-        damped = rotated(damped, seed)
-    power, damping = moments.power, moments.damping
+    second = _in_coordinates(moments, rotation, seed)
+    damped = moments.damped(second)
+    power, damping = moments.floor, moments.damping
     while (pivots := eliminate(effective := _with(damped, noise * power)[:kept, :kept])) is None:
         damped, damping = _with(damped, damping * _MORE_DAMPING * power), damping * (1 + _MORE_DAMPING)
     to_target = None
     if noise or kept < len(damped):
         to_target = solve(*pivots, damped[:kept]).T.astype(np.float32)
     shaping = Shaping(effective.astype(np.float32), to_target, of_blocks(*pivots), damping)
-    return Inputs(second, shaping)
+    return Inputs(second.astype(np.float32), shaping)
 
 
 def judge(moments: Moments, rotation: Rotation, seed: int) -> Inputs:
     """For a tensor that is quantized without regard to its inputs."""
-    return Inputs(
-        (rotated(moments.matrix, seed) if rotation == "hadamard" else moments.matrix).astype(np.float32), None
-    )
+    return Inputs(_in_coordinates(moments, rotation, seed).astype(np.float32), None)
+
+
+def _in_coordinates(moments: Moments, rotation: Rotation, seed: int) -> F64:
+    return rotated(moments.matrix, seed) if rotation == "hadamard" else moments.matrix
 
 
 def _with(matrix: F64, share: float) -> F64:

@@ -16,6 +16,12 @@ from latq.codecs.effort import Effort
 from latq.coding import packing, rans
 from latq.errors import CorruptError
 
+# Codebooks up to this q have so few points that these are off centre: the mean error of rotated entries, small as it is
+# (0.003 in mean square at q = 2, below 0.00001 beyond 3), adds up in products of long vectors.
+_UNEVEN = 3
+# Blocks in the sample that tells that mean.
+_SAMPLE = 1 << 13
+
 
 @dataclass(frozen=True)
 class E8Params:
@@ -44,16 +50,34 @@ def smallest_index_size(count: int, scales: int) -> int:
     return rans.size_bound(one_scale, rans.normalize(one_scale))
 
 
-def encode(x: F32, params: E8Params, index_budget: int, effort: Effort = "default") -> tuple[bytes, bytes, F32]:
+def encode(
+    x: F32, params: E8Params, index_budget: int, effort: Effort = "default", balanced: bool = False
+) -> tuple[bytes, bytes, F32]:
     """Code ``x`` (count,) of unit mean square: (scale-index section, digit section, decoded integers (count,)).
 
     The scale-index section is kept within ``index_budget`` bytes by charging its bits against the squared error.
+    ``balanced`` takes the mean out of the errors, for entries that a rotation has made all alike.
     """
     blocks, code = blocks_of(x), params.code
     index = e8_scales.choose(blocks, code, index_budget, effort)
+    if balanced and params.q <= _UNEVEN:
+        blocks = blocks + _balance(blocks, index, code)
     digits, integers, _ = kernels.quantize(blocks, index, code)
     section = rans.encode(index, len(params.scales))
     return section, packing.pack(stream_of(digits), params.q), stream_of(integers)[: x.size]
+
+
+def _balance(x: F32, index: npt.NDArray[np.uint8], code: kernels.NestedCode) -> F32:
+    """What to add (8, 1) to blocks (8, N), to be quantized at scales ``index`` (N,), so that the errors of their
+    unbiased reconstructions have about mean zero: the opposite of the mean that they have in a sample."""
+    step = -(-x.shape[1] // _SAMPLE)
+    x, index = np.ascontiguousarray(x[:, ::step]), np.ascontiguousarray(index[::step])
+    integers = kernels.quantize(x, index, code)[1]
+    energy, overlap, _ = kernels.tree_sum(kernels.row_moments(x, integers).T)
+    if overlap <= 0:
+        return np.zeros((BLOCK, 1), np.float32)
+    errors = integers * (energy / overlap) - x
+    return (kernels.tree_sum(errors) / -len(index)).astype(np.float32)[:, None]
 
 
 def decode(

@@ -58,14 +58,19 @@ class Sample:
         return math.sqrt(self.energy / self.blocks.size) or 1.0
 
     @cached_property
+    def width_0_rms(self) -> float:
+        """Root mean square of the entries, brought to width 0."""
+        x = self.widened.astype(np.float64).reshape(-1)
+        return math.sqrt(float(kernels.tree_sum(x * x)) / x.size)
+
+    @cached_property
     def negentropy(self) -> float:
         """Bits per entry by which the entries, brought to width 0, are easier to code than Gaussian ones of their
         variance; from a histogram in quarters of a standard deviation."""
-        x = self.widened.astype(np.float64)
-        variance = float(kernels.tree_sum((x * x).reshape(-1))) / x.size
-        if variance == 0:
+        if self.width_0_rms == 0:
             return 0.0
-        cells = np.rint(x.reshape(-1) * (4 / math.sqrt(variance))).astype(np.int64)
+        x = self.widened.astype(np.float64)
+        cells = np.rint(x.reshape(-1) * (4 / self.width_0_rms)).astype(np.int64)
         counts = np.bincount(cells - cells.min())
         entropy: float = sum(-count / x.size * log2(count / x.size) for count in counts[counts > 0].tolist()) - 2
         return 2.0470955851 - entropy
@@ -97,12 +102,12 @@ class Design:
     distortion: float
 
 
-def design_for_rate(quantizer: Quantizer, sample: Sample, rate: float) -> Design:
-    """Spend ``rate`` bits per entry."""
+def design_for_rate(quantizer: Quantizer, sample: Sample, rate: float, start: Design | None = None) -> Design:
+    """Spend ``rate`` bits per entry; ``start`` is what another quantizer does for that."""
     # At high rate entries of N(0, 1), sqrt(2 pi e) wide in the mean, cost the log2 of that over the step; the iteration
     # corrects what that is off at low rates.
-    step = sample.rms * 3.73 * exp2(0.147 - rate)
-    density: Density | None = None
+    step = start.step if start else sample.rms * 3.73 * exp2(0.147 - rate)
+    density = start.density if start else None
     best: Design | None = None
     octaves, slope, before = 0.0, 1.0, None
     for _ in range(10):

@@ -96,8 +96,6 @@ def within_budget(quantizer: Quantizer, x: F32, classes: Classes, density: Densi
     """
     chosen, best = np.zeros(x.shape, np.int32), -math.inf
     finer, coarser = None, None
-    # Bits per entry that an octave of the step saves, by measurement: fewer than 1 where many cost nothing anyway.
-    slope = max(1 - exp2(0.4 - 1.5 * 8 * budget / x.size), 0.3)
     for _ in range(MAX_TRIALS):
         points, cost = quantizer.choose(x, classes, step, density)
         excess = 8 * (size_of(cost, x.size) - budget) / x.size
@@ -112,8 +110,15 @@ def within_budget(quantizer: Quantizer, x: F32, classes: Classes, density: Densi
             share = min(max(finer[1] / (finer[1] - coarser[1]), 0.1), 0.9)
             step = finer[0] + share * (coarser[0] - finer[0])
         else:
-            step *= exp2(max(-1.0, min(1.0, aim / slope)))
+            step = coarsened(step, aim, 8 * budget / x.size)
     return chosen
+
+
+def coarsened(step: float, bits: float, rate: float) -> float:
+    """The step that saves ``bits`` per entry at about this rate, with the same density."""
+    # What an octave saves, by measurement: less than 1 where many entries cost nothing anyway.
+    slope = max(1 - exp2(0.4 - 1.5 * rate), 0.3)
+    return step * exp2(max(-1.0, min(1.0, bits / slope)))
 
 
 def within_error(

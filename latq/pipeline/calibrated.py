@@ -8,12 +8,14 @@ from math import ceil
 import msgspec
 import numpy as np
 
+from latq.calibration.feedback import eliminate
 from latq.calibration.moments import Moments
 from latq.calibration.shaping import Inputs, Shaping, judge, shape
 from latq.codecs.blocks import BLOCK, blocks_of
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Sample
 from latq.codecs.quantizer import Quantizer
+from latq.kernels.elementary import exp2, log2
 from latq.limits import MAX_CLASSES, MAX_GROUP
 from latq.pipeline.chunk import Scratch, encode_chunk, prepare, stream_of
 from latq.pipeline.metadata import KEPT_ALL
@@ -41,6 +43,16 @@ class Known:
     def noise(self) -> float:
         """Energy of the errors of the inputs over their own."""
         return 0.0 if self.activation_bits is None else float(2 ** (2 * (ACTIVATION_GAP - self.activation_bits)))
+
+    @property
+    def error_factor(self) -> float:
+        """Error energy of products with the inputs over that with white ones of as much energy, at the same rate: the
+        geometric over the arithmetic mean of the variances of their components."""
+        pivots = eliminate(self.moments.damped(self.moments.matrix))
+        if pivots is None:
+            return 1.0
+        logarithms = [log2(pivot) for pivot in pivots[1].tolist()]
+        return exp2(sum(logarithms) / len(logarithms) - log2(self.moments.floor))
 
     @cached_property
     def spectrum(self) -> list[float]:
@@ -100,7 +112,11 @@ def choose_plan(
         shaped = plan_calibrated(own, VectorSampler(sample, inputs.shaping), quantizer, inputs)
     if plain is None or shaped is None:
         return shaped or plain
-    plain = replace(plain, inputs=judge(known.moments, plain.codec.rotation, plain.codec.seed))
+    assert shaped.inputs is not None
+    judging = replace(shaped.inputs, shaping=None)
+    if plain.codec.rotation != layout.rotation:
+        judging = judge(known.moments, plain.codec.rotation, plain.codec.seed)
+    plain = replace(plain, inputs=judging)
     return min(shaped, plain, key=lambda plan: _trial(plan, sample, layout.entries))
 
 

@@ -6,6 +6,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
     means f32 each (when centred) | scales | alignments f16 each | classes | first code section | second
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from threading import local
@@ -22,6 +23,7 @@ from latq.codecs.blocks import BLOCK, blocks_of
 from latq.codecs.effort import Effort
 from latq.coding import rans
 from latq.errors import CorruptError
+from latq.kernels.elementary import exp2
 from latq.pipeline.metadata import (
     HEADER,
     E8Codec,
@@ -100,12 +102,14 @@ class RotatedChunk:
 @dataclass(frozen=True)
 class Goal:
     """What the encoder of a chunk is to reach: a payload of at most ``budget`` bytes, or, where ``limit`` is given, an
-    error energy of at most that. Entropy coding starts from ``step``; for scalars that is what an integer counts for.
-    Fixed coding of codec e8 searches with ``effort``.
+    error energy of at most that. Entropy coding starts from ``step``, which suits vectors that have this ``rms`` when
+    brought to width 0, or any if that is 0; for scalars the step is what an integer counts for. Fixed coding of codec
+    e8 searches with ``effort``.
     """
 
     budget: int = 0
     step: float = 0.0
+    rms: float = 0.0
     limit: float | None = None
     effort: Effort = "default"
 
@@ -161,14 +165,16 @@ def encode_chunk(
                 stream, codec.parameters, index_budget, goal.effort, shaping.feedback
             )
         else:
-            first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort)
+            balanced = codec.rotation != "none"
+            first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
     else:
         density, blocks, block_classes = codec.density, blocks_of(stream), codec.block_classes(parts.classes, kept)
         chooser = codec.quantizer
         if shaping:
             chooser = successive.Successive(chooser, shaping.feedback, shaping.columns)
         if goal.limit is None:
-            points = quantizer.within_budget(chooser, blocks, block_classes, density, goal.step, budget)
+            step = goal.step * _relative_rms(stream.reshape(-1, kept), parts.classes, classes, goal.rms)
+            points = quantizer.within_budget(chooser, blocks, block_classes, density, step, budget)
         else:
 
             def error_of(points: npt.NDArray[np.int32]) -> float:
@@ -216,6 +222,15 @@ def _output_energies(
     errors[:, : integers.shape[1]] += own.astype(np.float32)[:, None] * integers
     ones = rotate(np.ones((1, rotated.shape[1]), np.float32), codec.rotation, codec.seed)
     return [inputs.energy(centred + parts.means[:, None] * ones), inputs.energy(errors)]
+
+
+def _relative_rms(rows: F32, of_rows: U8, classes: SizeClasses | None, rms: float) -> float:
+    """Root mean square of vectors, brought to width 0, over ``rms``; 1 where either is 0."""
+    squares = kernels.row_squares(rows, 0, np.zeros(len(rows), np.float32))
+    if classes:
+        squares *= np.array([exp2(width / 4) for width in classes.widths])[of_rows]
+    found = math.sqrt(float(kernels.tree_sum(squares)) / rows.size)
+    return found / rms if found and rms else 1.0
 
 
 def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: int) -> RotatedChunk:

@@ -1,6 +1,6 @@
 """From a wished rate to codec parameters: how a matrix is laid out in chunks, and how many bytes go to what."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -15,7 +15,7 @@ from latq.codecs import blocks, e8, e8_design
 from latq.codecs.columns import Columns
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Design, Sample, design_for_error, design_for_rate
-from latq.codecs.quantizer import Quantizer, overhead
+from latq.codecs.quantizer import TOLERANCE, Quantizer, coarsened, overhead
 from latq.codecs.trellis import TrellisPaths
 from latq.coding import rans
 from latq.coding.model import Density
@@ -226,7 +226,8 @@ def _fixed_plan(
         return Plan(codec, layout.classes, goals, sum(budgets))
     sample = sampler(layout)
     sample_budget = sum(index) * sample.blocks.size // sum(layout.coded)
-    *_, integers = e8.encode(blocks.stream_of(sample.blocks), codec.parameters, sample_budget, effort)
+    balanced = layout.rotation != "none"
+    *_, integers = e8.encode(blocks.stream_of(sample.blocks), codec.parameters, sample_budget, effort, balanced)
     distortion = sample.distortion(blocks.blocks_of(integers))
     return Plan(
         codec,
@@ -237,21 +238,36 @@ def _fixed_plan(
     )
 
 
-def plan_entropy(layout: Layout, sampler: Sampler, quantizer: Quantizer) -> Plan | None:
-    """Step and density for the rate of ``layout``; None when there is no room at all.
+def plan_entropy(layout: Layout, sampler: Sampler, quantizers: Sequence[Quantizer]) -> list[Plan]:
+    """Step and density for the rate of ``layout``, with each quantizer; none when there is no room at all.
 
     Below R* the rate goes to a part of the rotated coordinates, which gets R* (time sharing: Ordentlich & Polyanskiy
     2024 show that it is optimal for products).
     """
-    flushes = [overhead(count) for count in layout.coded]
-    spare = layout.room() - sum(flushes)
+    spare = layout.room() - sum(map(overhead, layout.coded))
     if spare <= 0:
-        return None
+        return []
     rate = spare * 8 / layout.entries
     if rate < R_STAR and layout.rotation == "hadamard":
         layout = replace(layout, kept=ceil(KEPT_ALL * rate / R_STAR))
-    design = design_for_rate(quantizer, sampler(layout), spare * 8 / sum(layout.coded))
-    return _entropy_plan(layout, quantizer, design, None)
+    sample, rate = sampler(layout), spare * 8 / sum(layout.coded)
+    plans: list[Plan] = []
+    design: Design | None = None
+    for quantizer in quantizers:
+        design = design_for_rate(quantizer, sample, rate, design)
+        plan = _entropy_plan(layout, quantizer, design, None)
+        plans.append(_started(plan, layout, sample, quantizer, design))
+    return plans
+
+
+def _started(plan: Plan, layout: Layout, sample: Sample, quantizer: Quantizer, design: Design) -> Plan:
+    """The plan with the step at which its density spends on the sample what there is for the codes."""
+    room = plan.payload_bytes - sum(layout.side) - sum(map(overhead, layout.coded))
+    rate = room * 8 / sum(layout.coded)
+    _, cost = quantizer.choose(sample.blocks, sample.classes, design.step, design.density)
+    excess = cost / (rans.COST_UNIT * sample.blocks.size) - rate
+    step = coarsened(design.step, excess + TOLERANCE / 2, rate)
+    return replace(plan, goals=tuple(replace(goal, step=step, rms=sample.width_0_rms) for goal in plan.goals))
 
 
 def plan_calibrated(layout: Layout, sampler: Sampler, quantizer: Quantizer, inputs: Inputs) -> Plan | None:
@@ -297,7 +313,7 @@ def plan_error(layout: Layout, sampler: Sampler, quantizer: Quantizer, distortio
         energy = rms * rms
         return norm * norm * (share * energy * noise / (energy + noise) + (1 - share) * energy)
 
-    goals = tuple(Goal(0, design.step, error * part) for part in layout.shares(expected))
+    goals = tuple(Goal(0, design.step, limit=error * part) for part in layout.shares(expected))
     size = sum(layout.side) + int(design.rate * sum(layout.coded)) // 8
     return Plan(
         _entropy_codec(quantizer, design.density, layout),

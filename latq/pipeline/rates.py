@@ -7,7 +7,7 @@ from math import prod
 from latq.container import container_overhead, dump_canonical
 from latq.errors import ParameterError
 from latq.kernels.elementary import log2
-from latq.pipeline.decide import ENTRY_BYTES, EncodeOptions, lossless_at_sight
+from latq.pipeline.decide import ENTRY_BYTES, EncodeOptions, known_inputs, lossless_at_sight
 from latq.pipeline.plan import HIGHEST_RATE, LOWEST_RATE
 from latq.pipeline.raw import coded_pieces, raw_codec
 from latq.pipeline.scalar_plan import RATES
@@ -33,7 +33,8 @@ def allocated(
     source: Source, where: str, asked: Sequence[EncodeOptions], tied: Mapping[int, int]
 ) -> list[EncodeOptions]:
     """``asked``, with a rate of its own for each tensor that is to be allocated one, so that the file has the rate that
-    was asked of them, over the entries that it stores, and the sum of the relative squared errors is least.
+    was asked of them, over the entries that it stores, and the sum of the relative squared errors is least: of their
+    products with the inputs where these are known.
 
     ParameterError if the other tensors leave too little.
     """
@@ -58,11 +59,21 @@ def allocated(
             f"{taken / total:.3g} of them, and the rest needs {low:g} per entry; raise --bits"
         )
     others = Counter(tied.values())
-    rates = least_error_rates([sizes[i] for i in shared], [1 + others[i] for i in shared], budget, low, high)
+    weights = [(1 + others[i]) * _error_factor(source, source.tensors[i], asked[i]) for i in shared]
+    rates = least_error_rates([sizes[i] for i in shared], weights, budget, low, high)
     found = list(asked)
     for i, rate in zip(shared, rates, strict=True):
         found[i] = options.at(rate)
     return found
+
+
+def _error_factor(source: Source, tensor: SourceTensor, options: EncodeOptions) -> float:
+    """Error of the products with the inputs of a tensor, over that with white ones."""
+    if options.calibration is None or not tensor.shape:
+        return 1.0
+    n = tensor.shape[source.default_axis if options.axis is None else options.axis]
+    known = known_inputs(tensor.name, n, options, options.threads)
+    return known.error_factor if known else 1.0
 
 
 def least_error_rates(

@@ -2,6 +2,7 @@
 
 usage: python tests/benchmarks/accuracy.py gaussian                N(0,1) 4096 x 1024, and the product of two such files
        python tests/benchmarks/accuracy.py files FILE...           each file: rate, D, bits lost, seconds
+       python tests/benchmarks/accuracy.py codecs FILE...          each matrix: bits lost by e8 and by trellis
        python tests/benchmarks/accuracy.py pairs pairs.h5          X (tokens x in) times W (in x out) for every layer
        python tests/benchmarks/accuracy.py requests                30 random shapes, 5 dtypes: asked for and achieved
 options: --bits 2.25,3.25,4.25   --axis K   --coding fixed|entropy   --codec e8|trellis   --effort E
@@ -18,6 +19,8 @@ import ml_dtypes
 import numpy as np
 
 import latq as library
+from latq.codecs.trellis import TRELLISES
+from latq.pipeline.describe import accuracy_of
 from latq.sources import open_source
 from latq.theory import bits_lost, product_limit
 
@@ -108,15 +111,47 @@ def requests():
     print(f"farthest below the rate {worst_rate:.4f} bits, below the error {worst_error:.2%}")
 
 
+def codecs(paths, rates, axis, named):
+    """Bits lost by e8 at the real bytes of a file with one matrix, and how many more trellis loses at every effort; e8
+    beside that is what trellis gave way to."""
+    print(f"{'matrix':56s} {'shape':>14s}  bits      e8" + "".join(f"{effort:>13s}" for effort in TRELLISES))
+    for path in paths:
+        with open_source(path) as source:
+            for tensor in source.tensors:
+                if len(tensor.shape) < 2 or named not in tensor.name:
+                    continue
+                x = tensor.read(tuple(slice(0, s) for s in tensor.shape))
+                own = source.default_axis if axis is None else axis
+                for bits in rates:
+                    lost, _ = lost_by(x, bits, own, "e8", "default")
+                    found = [lost_by(x, bits, own, "trellis", effort) for effort in TRELLISES]
+                    print(
+                        f"{f'{Path(path).stem} {tensor.name}'[-56:]:56s} {'x'.join(map(str, x.shape)):>14s} {bits:5.2f}"
+                        + f" {lost:7.4f}"
+                        + "".join(f"{more - lost:+10.4f} {'e8' if codec == 'e8' else '  '}" for more, codec in found)
+                        + " worse" * any(more > lost + 0.001 for more, _ in found),
+                        flush=True,
+                    )
+
+
+def lost_by(x, bits, axis, codec, effort):
+    """Bits lost by a matrix, and the codec that it was given."""
+    data = library.encode(x, bits, axis=axis, codec=codec, coding="entropy", effort=effort)
+    with library.open(data) as file:
+        tensor = file.only()
+        return bits_lost(8 * len(data) / x.size, accuracy_of(tensor).decode_error), tensor.codec.codec
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("gaussian", "files", "pairs", "requests"))
+    parser.add_argument("what", choices=("gaussian", "files", "codecs", "pairs", "requests"))
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--bits", default="2.25,3.25,4.25")
     parser.add_argument("--axis", type=int)
     parser.add_argument("--coding", default="fixed")
     parser.add_argument("--codec", default="e8")
     parser.add_argument("--effort", default="default")
+    parser.add_argument("--named", default="", help="of codecs: only the tensors with this in their names")
     options = parser.parse_args()
     if options.what == "requests":
         requests()
@@ -124,6 +159,9 @@ def main():
     coding = ["--coding", options.coding, "--codec", options.codec, "--effort", options.effort]
     axis = ["--axis", options.axis] if options.axis is not None else []
     rates = [float(b) for b in options.bits.split(",")]
+    if options.what == "codecs":
+        codecs(options.paths, rates, options.axis, options.named)
+        return
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         if options.what == "gaussian":

@@ -65,9 +65,9 @@ struct Trellis {
 constexpr Trellis TRELLISES[] = {{013, 04}, {045, 010}, {0515, 0362}};
 constexpr size_t TRELLIS_COUNT = sizeof TRELLISES / sizeof *TRELLISES;
 constexpr size_t path_blocks(size_t blocks, size_t lanes) { return (blocks + lanes - 1) / lanes; }
-// Words of scratch for a choice of paths.
+// Words of scratch for a choice of paths; of the last row, vectors are read.
 constexpr size_t residues_size(size_t length) { return (length + 15) / 16 * MAX_LANES; }
-constexpr size_t paths_size(size_t length, uint32_t h0) { return residues_size(length) + PATH_ROWS * (h0 + 1); }
+constexpr size_t paths_size(size_t length, uint32_t h0) { return residues_size(length) + PATH_ROWS * (h0 + 1) + 16; }
 // Words before a stream that may be written.
 constexpr size_t WORDS_SLACK = 16;
 

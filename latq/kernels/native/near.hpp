@@ -99,9 +99,9 @@ LATQ_INLINE int decode_near(Reader& reader, const uint16_t* ranges, Row& row) {
     return done;
 }
 
-// Frequencies and starts, as in PointModel::infos, of the doubled coordinates of a full row; false where some are
-// beyond N entries, or not in the tables.
-template <int N, bool SHIFTED>
+// Frequencies and starts, as in PointModel::infos, of the doubled coordinates of a full row, or of integers OF_PATHS;
+// false where some are beyond N entries, or not in the tables.
+template <int N, bool SHIFTED, bool OF_PATHS>
 LATQ_INLINE bool infos_near(const I low[8], const I high[8], int shift, const uint16_t* ranges,
                             uint32_t infos[8][MAX_LANES]) {
     constexpr int HALF = SHIFTED ? N / 2 : N / 4;
@@ -112,13 +112,15 @@ LATQ_INLINE bool infos_near(const I low[8], const I high[8], int shift, const ui
         const U place_low = (U)((low[i] >> 1 >> shift) + HALF), place_high = (U)((high[i] >> 1 >> shift) + HALF);
         all_places |= place_low | place_high;
         H place = pack(place_low & 0xFFFFu, place_high);
-        if constexpr (!SHIFTED) {
+        if constexpr (OF_PATHS && !SHIFTED) {
+            place += pack((U)low[i] & 1u, (U)high[i] & 1u) * (uint16_t)(N / 2);
+        } else if constexpr (!SHIFTED) {
             const H odd = place & (uint16_t)1;
             if (i == 0) place = place + place + coset;
             else if (i < 7) place += coset * (uint16_t)(N / 2);
             else place = (place >> 1) + (coset + odd + odd) * (uint16_t)(N / 4);
         }
-        const uint16_t* const starts = ranges + (SHIFTED ? 0 : kind_of(i));
+        const uint16_t* const starts = ranges + (SHIFTED ? 0 : kind_of(OF_PATHS ? 1 : i));
         const H start = look_up<N>(starts, place), frequency = look_up<N>(starts + 3 * PLACES, place);
         unknown |= _mm512_testn_epi16_mask((__m512i)frequency, (__m512i)frequency);
         store(infos[i], low_of(frequency) | low_of(start) << 16);
@@ -149,6 +151,7 @@ inline int decode_near(Reader& reader, const PointModel& model, Row& row) {
 }
 
 // infos_near for a row of 32 blocks with these classes; false where that cannot be said of all.
+template <bool OF_PATHS = false>
 inline bool infos_near(const int32_t* points, const int32_t* classes, const PointModel& model,
                        uint32_t infos[8][MAX_LANES]) {
     const int32_t of_class = class_of(classes, model);
@@ -158,17 +161,20 @@ inline bool infos_near(const int32_t* points, const int32_t* classes, const Poin
     const uint16_t* const ranges = model.ranges + 6 * PLACES * (size_t)of_class;
     const int window = model.windows[of_class], shift = model.shifts[of_class];
     if (shift)
-        return window == 128 ? infos_near<128, true>(low, high, shift, ranges, infos)
-                             : infos_near<64, true>(low, high, shift, ranges, infos);
-    if (window == 32) return infos_near<64, false>(low, high, 0, ranges, infos);
-    if (window == 64) return infos_near<128, false>(low, high, 0, ranges, infos);
-    return infos_near<256, false>(low, high, 0, ranges, infos);
+        return window == 128 ? infos_near<128, true, OF_PATHS>(low, high, shift, ranges, infos)
+                             : infos_near<64, true, OF_PATHS>(low, high, shift, ranges, infos);
+    if (window == 32) return infos_near<64, false, OF_PATHS>(low, high, 0, ranges, infos);
+    if (window == 64) return infos_near<128, false, OF_PATHS>(low, high, 0, ranges, infos);
+    return infos_near<256, false, OF_PATHS>(low, high, 0, ranges, infos);
 }
 
 #else
 
 inline int decode_near(Reader&, const PointModel&, Row&) { return 0; }
-inline bool infos_near(const int32_t*, const int32_t*, const PointModel&, uint32_t[8][MAX_LANES]) { return false; }
+template <bool OF_PATHS = false>
+inline bool infos_near(const int32_t*, const int32_t*, const PointModel&, uint32_t[8][MAX_LANES]) {
+    return false;
+}
 
 #endif
 

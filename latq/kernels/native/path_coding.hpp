@@ -182,18 +182,23 @@ struct PathDecoder {
     // Full rows from block ``b`` on, as long as all are of a class whose values are mostly in registers; returns the
     // block behind them.
     size_t decode_run(size_t b, PathOutput& output) {
-        if (model.classes > 1 || model.shifts[0]) return b;
-        if (model.windows[0] == 32) return decode_run<64>(b, output);
-        return model.windows[0] == 64 ? decode_run<128>(b, output) : b;
+        const int window = model.windows[0], shift = model.shifts[0];
+        // A block's low bits are in 32, and an integer in 16.
+        if (model.classes > 1 || shift > 4) return b;
+        if (shift) return window == 128 ? decode_run<128, true>(b, output) : decode_run<64, true>(b, output);
+        if (window == 32) return decode_run<64, false>(b, output);
+        return window == 64 ? decode_run<128, false>(b, output) : decode_run<256, false>(b, output);
     }
 
-    // N entries, half of them for either parity.
-    template <int N>
+    // N entries: of high parts, or half of them for either parity.
+    template <int N, bool SHIFTED>
     size_t decode_run(size_t b, PathOutput& output) {
-        const uint16_t* const starts = model.ranges + PLACES;
+        constexpr int SIZE = SHIFTED ? N : N / 2;
+        const uint16_t* const starts = model.ranges + (SHIFTED ? 0 : PLACES);
         const uint16_t* const frequencies = starts + 3 * PLACES;
-        const Pivots<N, N / 2, 8> even(starts, H{}), odd(starts, all_halves(N / 2));
-        U low, high;
+        const Pivots<N, SIZE, 8> even(starts, H{}), odd(starts, all_halves(N - SIZE));
+        const uint32_t shift = (uint32_t)model.shifts[0];
+        U low, high, low_bits, high_bits;
         H state;
         const auto begin = [&] {
             low = load<U>(reader.states), high = load<U>(reader.states + W);
@@ -205,30 +210,43 @@ struct PathDecoder {
         };
         begin();
         for (; output.at.lanes_at(b) == MAX_LANES && b < output.at.length && plenty(); ++b) {
-            for (int i = 0; i < 8; ++i) {
+            if constexpr (SHIFTED)
+                low_bits = gather_octets(this->low, load<U>(row.low)),
+                high_bits = gather_octets(this->low, load<U>(row.low + W));
+            for (uint32_t i = 0; i < 8; ++i) {
                 const H slot = pack(low & ((1u << PRECISION) - 1), high & ((1u << PRECISION) - 1));
-                const H parity = state & (uint16_t)1;
-                const __mmask32 is_odd = _mm512_test_epi16_mask((__m512i)parity, (__m512i)parity);
-                Pivots<N, N / 2, 8> pivots = even;
-                for (int p = 0; p < 7; ++p)
-                    pivots.at[p] = (H)_mm512_mask_blend_epi16(is_odd, (__m512i)even.at[p], (__m512i)odd.at[p]);
-                const H base = parity * (uint16_t)(N / 2);
+                const H parity = state & (uint16_t)1, base = SHIFTED ? H{} : parity * (uint16_t)SIZE;
+                Pivots<N, SIZE, 8> pivots = even;
+                if constexpr (!SHIFTED) {
+                    const __mmask32 is_odd = _mm512_test_epi16_mask((__m512i)parity, (__m512i)parity);
+                    for (int p = 0; p < 7; ++p)
+                        pivots.at[p] = (H)_mm512_mask_blend_epi16(is_odd, (__m512i)even.at[p], (__m512i)odd.at[p]);
+                }
                 const H found = search(starts, pivots, base, slot);
                 const H frequency = look_up<N>(frequencies, found), offset = slot - look_up<N>(starts, found);
-                H value = (found - base - (uint16_t)(N / 4)) * (uint16_t)2 + parity;
                 if (_mm512_cmpge_epu16_mask((__m512i)offset, (__m512i)frequency)) [[unlikely]] {
-                    end(), decode_values(i), step(i), begin();
+                    end();
+                    if constexpr (SHIFTED) load_bits();
+                    decode_values((int)i), step((int)i), begin();
                     for (size_t lane = 0; lane < MAX_LANES; lane += W)
-                        store(output.row(b, i) + lane, floating(load<I>(row.values[i] + lane)));
+                        store(output.row(b, (int)i) + lane, floating(load<I>(row.values[i] + lane)));
                     continue;
                 }
+                H half = found - base - (uint16_t)(SIZE / 2);
+                if constexpr (SHIFTED) {
+                    const uint32_t mask = (1u << shift) - 1u;
+                    half = half << (uint16_t)shift | pack(low_bits >> i * shift & mask, high_bits >> i * shift & mask);
+                }
+                const H value = half + half + parity;
                 low = refilled(reader.words, low_of(frequency) * (low >> PRECISION) + low_of(offset));
                 high = refilled(reader.words, high_of(frequency) * (high >> PRECISION) + high_of(offset));
-                store(output.row(b, i), floating((I)((U)value << 16) >> 16));
-                store(output.row(b, i) + W, floating((I)value >> 16));
+                store(output.row(b, (int)i), floating((I)((U)value << 16) >> 16));
+                store(output.row(b, (int)i) + W, floating((I)value >> 16));
                 state = state >> 1 ^ ((H{} - parity) & (uint16_t)feedback) ^
                         ((H{} - (value >> 1 & (uint16_t)1)) & (uint16_t)turn);
             }
+            if constexpr (SHIFTED)
+                for (size_t lane = 0; lane < MAX_LANES; lane += W) store(row.low + lane, load<U>(row.low + lane) + shift);
             output.done(b, MAX_LANES);
         }
         end();
@@ -277,16 +295,17 @@ inline void encode_paths(const int32_t* values, const int32_t* classes, size_t b
     RowWriter writer(words + 8 * blocks + WORDS_SLACK, escapes + 8 * blocks);
     for (size_t row = at.length; row-- > 0;) {
         const size_t count = at.lanes_at(row);
-        for (size_t lane = 0; lane < count; lane += W) {
-            int32_t some[8 * W] = {}, own[W];
-            for (size_t i = 0; i < W; ++i) {
-                const size_t b = at.of(lane + i < count ? lane + i : count - 1, row);
-                std::memcpy(some + 8 * i, values + 8 * b, 8 * sizeof *values);
-                own[i] = classes[b];
-            }
+        int32_t some[8 * MAX_LANES] = {}, own[MAX_LANES];
+        for (size_t lane = 0; lane < MAX_LANES; ++lane) {
+            const size_t b = at.of(lane < count ? lane : count - 1, row);
+            std::memcpy(some + 8 * lane, values + 8 * b, 8 * sizeof *values);
+            own[lane] = classes[b];
+        }
+        const bool near = count == MAX_LANES && infos_near<true>(some, own, model, writer.infos);
+        for (size_t lane = 0; lane < count && !near; lane += W) {
             I k[8];
-            load_blocks(some, k);
-            const Selection of = select_tables(own, model);
+            load_blocks(some + 8 * lane, k);
+            const Selection of = select_tables(own + lane, model);
             for (int i = 0; i < 8; ++i) {
                 store(writer.infos[i] + lane, gather(model.infos + KIND, place_of(k[i] >> 1, k[i] & 1, of)));
                 store(writer.values[i] + lane, of.shift > 0 ? k[i] >> 1 >> of.shift : k[i]);

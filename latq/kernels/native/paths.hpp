@@ -5,6 +5,7 @@
 
 #include "kernels.hpp"
 #include "layout.hpp"
+#include "near.hpp"
 #include "points.hpp"
 #include "simd.hpp"
 
@@ -63,6 +64,59 @@ constexpr uint32_t place_of_path(size_t path) {
 #endif
 }
 
+// Numbers for each integer of a class, or of several: as many about 0 as nearly all are, where there is one class, are
+// looked up in registers.
+struct NearIntegers {
+    int window = 0;
+    alignas(64) uint16_t weights[PLACES];
+    alignas(64) uint32_t costs[PLACES];
+
+    // ``pairs`` as Paths::weights.
+    LATQ_INLINE NearIntegers(const int32_t* pairs, const PointModel* model) {
+        if (!pairs || model->classes > 1) return;
+        window = 2 * model->windows[0];
+        for (uint32_t i = 0; i < PLACES; ++i) {
+            weights[i] = (uint16_t)pairs[i];
+            costs[i] = (uint32_t)model->costs[kind_of(1) + i / 2 + PLACES / 2 * (i % 2)];
+        }
+    }
+
+#if defined(LATQ_LOOKS_UP)
+    // Add the weights of the integer below, at ``place``, and of the next three; false if some are not near.
+    template <int N>
+    LATQ_INLINE bool weigh(S near[4], H place) const {
+        const H first = place - (uint16_t)((int)PLACES / 2 - N / 2 + 1);
+        if (N < (int)PLACES && _mm512_cmpge_epu16_mask((__m512i)first, (__m512i)all_halves(N - 3))) return false;
+        for (int j = 0; j < 4; ++j)
+            near[j] += (S)look_up<N>(weights + PLACES / 2 - N / 2, first + (uint16_t)j);
+        return true;
+    }
+
+    LATQ_INLINE bool weigh(S near[4], U low, U high) const {
+        const H place = pack(low, high);
+        return window == 64 ? weigh<64>(near, place) : window == 128 ? weigh<128>(near, place)
+             : window == 256 && weigh<256>(near, place);
+    }
+
+    // What integers cost; false if some are not near.
+    template <int N>
+    LATQ_INLINE bool price(I value, I& cost) const {
+        const U place = (U)(value + N / 2);
+        if (lanes_of((I)(place >= (uint32_t)N))) return false;
+        cost = (I)look_up<N>(costs + PLACES / 2 - N / 2, place);
+        return true;
+    }
+
+    LATQ_INLINE bool price(I value, I& cost) const {
+        return window == 64 ? price<64>(value, cost) : window == 128 ? price<128>(value, cost)
+             : window == 256 && price<256>(value, cost);
+    }
+#else
+    LATQ_INLINE bool weigh(S*, U, U) const { return false; }
+    LATQ_INLINE bool price(I, I&) const { return false; }
+#endif
+};
+
 // Paths of one stream: runs of blocks of x, each ``length`` integers long but for the last, which ends with the blocks.
 struct Paths {
     const float* x;
@@ -71,6 +125,7 @@ struct Paths {
     float inverse;           // integers are so many per unit of x
     const int32_t* weights;  // (classes, PLACES), those of k and k + 1 in the halves of entry k + 128; or null
     bool of_classes;         // whether there are several
+    NearIntegers near;
 
     // W numbers from ``row`` on of a path, zeros beyond the end.
     LATQ_INLINE F numbers(size_t path, size_t row) const {
@@ -129,11 +184,13 @@ struct Split {
 struct Branches {
     S cost[4];
 
-    LATQ_INLINE Branches(const Split& low, const Split& high, const int32_t* weights, const U first[2]) {
+    LATQ_INLINE Branches(const Split& low, const Split& high, const Paths& paths, const U first[2]) {
         const S part = joined((U)low.part, (U)high.part), twice = part + part;
         S near[4] = {all_paths(256) + twice, S{}, all_paths(256) - twice, all_paths(1024) - twice - twice};
-        if (weights) {
-            const U at[2] = {place(low.floor) + first[0], place(high.floor) + first[1]};
+        const int32_t* const weights = paths.weights;
+        const U places[2] = {place(low.floor), place(high.floor)};
+        if (weights && !paths.near.weigh(near, places[0], places[1])) {
+            const U at[2] = {places[0] + first[0], places[1] + first[1]};
             const U before[2] = {(U)gather(weights, at[0] - 1u), (U)gather(weights, at[1] - 1u)};
             const U after[2] = {(U)gather(weights, at[0] + 1u), (U)gather(weights, at[1] + 1u)};
             near[0] += joined(before[0], before[1]), near[1] += joined(before[0] >> 16, before[1] >> 16);
@@ -207,9 +264,16 @@ struct Viterbi {
         found[0] = (U)index & 0xFFFFu, found[1] = (U)index >> 16;
     }
 
+    LATQ_INLINE static U turns_of(const uint32_t* turns, U state) {
+#if defined(LATQ_LOOKS_UP)
+        if constexpr (STATES <= 32) return look_up<STATES <= 16 ? 16 : 32>(turns, state);
+#endif
+        return gather(turns, state);
+    }
+
     // The two bits of every path before ``state``, and the state there.
     LATQ_INLINE static U back(U& state, const uint32_t* turns, U places) {
-        const U turn = gather(turns, state) >> places & 1u, parity = state >> (MEMORY - 1);
+        const U turn = turns_of(turns, state) >> places & 1u, parity = state >> (MEMORY - 1);
         state = 2u * (state ^ ((0u - parity) & FEEDBACK) ^ ((0u - turn) & TURN)) + parity;
         return parity + 2u * turn;
     }
@@ -254,7 +318,7 @@ struct Viterbi {
                     for (size_t half = 0; half < 2; ++half)
                         tables[half] = paths.tables(first + half * W, lanes, begin_row + row);
                 const Split low(numbers[0].row(i) * paths.inverse), high(numbers[1].row(i) * paths.inverse);
-                const Branches branches(low, high, paths.weights, tables);
+                const Branches branches(low, high, paths, tables);
                 advance(metrics[row % 2], metrics[(row + 1) % 2], branches.cost, turns + row * STATES);
                 if (row % 8 == 7) normalize(metrics[(row + 1) % 2]);
             }
@@ -281,7 +345,10 @@ inline int64_t put_values(const Paths& paths, size_t lanes, const uint32_t* resi
             if (n == W) store(values + begin + row, value);
             else std::memcpy(values + begin + row, &value, n * sizeof(int32_t));
             if (!model) continue;
-            const I bits = gather(model->costs + kind_of(1), place_of(value >> 1, value & 1, paths.selection(path, row, *model)));
+            I bits;
+            if (!paths.near.price(value, bits))
+                bits = gather(model->costs + kind_of(1),
+                              place_of(value >> 1, value & 1, paths.selection(path, row, *model)));
             cost += n == W ? bits : bits & (order < (int32_t)n);
             if (row / W % 128 == 127) total += sum_of(cost), cost = I{};
         }
@@ -306,7 +373,9 @@ inline int64_t choose_paths(const float* x, const int32_t* classes, size_t block
                             uint32_t* scratch) {
     const size_t length = 8 * path_blocks(blocks, lanes);
     const bool of_classes = model && model->classes > 1;
-    const Paths paths{x, classes, blocks, length, inverse, weights, of_classes};
+    // Where all steps are small, nothing weighs anything.
+    if (model && !of_classes && model->shifts[0]) weights = nullptr;
+    const Paths paths{x, classes, blocks, length, inverse, weights, of_classes, NearIntegers(weights, model)};
     uint32_t* const residues = scratch;
     search_by(trellis, std::make_index_sequence<TRELLIS_COUNT>(), paths, lanes, residues,
               scratch + residues_size(length));

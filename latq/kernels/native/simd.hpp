@@ -174,7 +174,9 @@ LATQ_INLINE F select(M test, F yes, F no) { return (F)select(test, (I)yes, (I)no
 // table[index] of each lane, index < N, by permutation of registers.
 template <int N>
 LATQ_INLINE U look_up(const uint32_t* table, U index) {
-    if constexpr (N == 32) {
+    if constexpr (N == 16) {
+        return (U)_mm512_permutexvar_epi32((__m512i)index, _mm512_loadu_si512(table));
+    } else if constexpr (N == 32) {
         const __m512i first = _mm512_loadu_si512(table), second = _mm512_loadu_si512(table + 16);
         return (U)_mm512_permutex2var_epi32(first, (__m512i)index, second);
     } else {

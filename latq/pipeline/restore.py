@@ -20,6 +20,7 @@ from latq.pipeline.tiling import Tile
 from latq.sources import MatrixView, WritableArray, boxes
 
 DEFAULT_MEMORY = 1 << 30
+"""Bytes that decoding may take beside its output."""
 
 PANEL_BYTES = 1 << 26
 # Chunks that are decoded ahead, beyond one for each thread: about a panel.
@@ -76,7 +77,7 @@ def chunks_in_memory(tensor: Tensor, memory: int) -> int:
     if needed > memory:
         raise LimitError(
             f"{tensor.file_name}: tensor {tensor.name!r}: a chunk of {entries} entries takes about "
-            f"{needed >> 20} MiB to decode; raise the limit of {memory >> 20} MiB"
+            f"{needed >> 20} MiB to decode; --max-memory allows {memory >> 20} MiB"
         )
     return memory // max(needed, 1)
 

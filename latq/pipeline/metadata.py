@@ -197,9 +197,9 @@ class TrellisCodec(DensityCodec, frozen=True, kw_only=True):
         return _density(self, 0)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _density(codec: DensityCodec, odd: int) -> "Density":
-    """One object per codec: its tables are made once."""
+    """One object per codec: its tables are made once. They take up to 8 MiB, so few are kept."""
     from latq.coding.model import Density
 
     return Density(codec.low, codec.weights, odd, codec.shifts, codec.widths)

@@ -17,6 +17,7 @@ from latq.pipeline.decode import File, Tensor
 from latq.pipeline.encode import EncodeReport, encode_source, source_of
 from latq.pipeline.metadata import RawCodec
 from latq.pipeline.plan import Coding
+from latq.pipeline.restore import DEFAULT_MEMORY as RESTORE_MEMORY
 from latq.pipeline.restore import restore
 from latq.products.estimator import DEFAULT_MEMORY, Estimate, ProductReport, multiply
 from latq.products.operands import CompressedOperand, Operand, PlainOperand
@@ -197,20 +198,26 @@ def open(source: Openable) -> File:
     return File(BytesSource(source.read(), getattr(source, "name", "<stream>")))
 
 
-def decode(source: Openable, *, threads: int = 1) -> Array | dict[str, Array]:
-    """Decode a whole file: its array if it holds one, else a dict of arrays. Original shapes and dtypes."""
+def decode(source: Openable, *, threads: int = 1, memory: int = RESTORE_MEMORY) -> Array | dict[str, Array]:
+    """Decode a whole file: its array if it holds one, else a dict of arrays. Original shapes and dtypes.
+
+    LimitError for a file whose chunks take more than ``memory`` bytes to decode, beside the arrays.
+    """
     with open(source) as file:
         arrays = {name: np.empty(tensor.shape, tensor.dtype) for name, tensor in file.items()}
-        restore([(file[name], array) for name, array in arrays.items()], threads)
+        restore([(file[name], array) for name, array in arrays.items()], threads, memory=memory)
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
 
-def export(source: Openable, path: Path, *, overwrite: bool = False, threads: int = 1) -> None:
+def export(
+    source: Openable, path: Path, *, overwrite: bool = False, threads: int = 1, memory: int = RESTORE_MEMORY
+) -> None:
     """Decode a whole file to .npy, .h5, .safetensors or .zarr, or to the folder of a checkpoint: a ``path`` that exists
     as one, or ends in a slash. Names, shapes, dtypes and what else the container held as they were.
 
     A folder gets the files of the checkpoint, its index included, and keeps others. The output appears whole or not at
-    all. InputError if it exists and ``overwrite`` is false; ParameterError for an output that cannot hold the tensors.
+    all. InputError if it exists and ``overwrite`` is false; ParameterError for an output that cannot hold the tensors,
+    LimitError for chunks that take more than ``memory`` bytes to decode.
     """
     kind = output_kind_of(path)
     inputs = [fspath(source)] if isinstance(source, str | PathLike) else []
@@ -221,7 +228,7 @@ def export(source: Openable, path: Path, *, overwrite: bool = False, threads: in
             atomic_path(path, force=overwrite, inputs=inputs, files=files) as temporary,
             open_sink(temporary, kind, specs, file.metadata.extras) as sink,
         ):
-            restore([(tensor, sink.target(name)) for name, tensor in file.items()], threads)
+            restore([(tensor, sink.target(name)) for name, tensor in file.items()], threads, memory=memory)
 
 
 Factor = Tensor | File | Array | Path | bytes

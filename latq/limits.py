@@ -38,3 +38,6 @@ MAX_CHECK = (1 << 13) - 1
 
 MAX_GROUP = 1 << 15
 """Entries that are rotated together."""
+
+MAX_BLOCKS = MAX_GROUP // 8
+"""Blocks of a vector."""

@@ -14,7 +14,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from latq.cli.main import run
 from latq.container import BytesSource, ContainerReader
@@ -585,6 +585,22 @@ def test_names_that_clash_in_h5(fails):
     works("encode", "a.safetensors", "-o", "a.latq", "-q")
     err = fails("decode", "a.latq", "-o", "b.h5", code=2, says=("'a/b'", ".safetensors"))
     assert " b.h5:" in err
+
+
+@pytest.mark.parametrize("name", ["../up", "a/../../up", "/etc/up", "a//b", ".", "..", "\x9bcsi", "right\u202eleft"])
+def test_names_that_are_no_paths(fails, tmp_path, name):
+    """They stay names in .safetensors, are refused in .h5, and are shown without what a terminal would obey."""
+    save_file({name: gaussian(32, 32)}, "a.safetensors")
+    works("encode", "a.safetensors", "-q")
+    before = os.listdir(tmp_path.parent)
+    works("decode", "a.latq", "-o", "b.safetensors", "-q")
+    assert list(load_file("b.safetensors")) == [name]
+    err = fails("decode", "a.latq", "-o", "b.h5", code=2, says=("cannot be a name in an HDF5 file",))
+    assert err.strip().isprintable()
+    works("decode", "a.latq", "-o", "folder/", "-q")
+    assert [path.suffix for path in Path("folder").iterdir()] == [".safetensors"]
+    assert os.listdir(tmp_path.parent) == before
+    assert {path.name for path in Path().glob("[!t]*")} == {"a.latq", "a.safetensors", "b.safetensors", "folder"}
 
 
 def test_output_names_may_be_as_long_as_the_file_system_allows(pair):

@@ -223,6 +223,17 @@ class TestEncode:
         exact = w @ x.T
         assert np.linalg.norm(c - exact) < 0.1 * np.linalg.norm(exact)
 
+    @pytest.mark.parametrize("coding", ["entropy", "fixed"])
+    @pytest.mark.parametrize("bits", [1.0, 2.0, 4.0])
+    def test_errors_of_products_with_others_are_predicted(self, coding: Any, bits: float) -> None:
+        w, x, other = weights(400, 256), inputs(3000, 256, decay=0.97), weights(300, 256, seed=8)
+        coded = latq.encode(w, bits, axis=1, coding=coding, calibration=x)
+        c, report = latq.product(coded, latq.encode(other, 4, axis=1), report=True, estimate="unbiased")
+        exact = w @ other.T
+        assert np.linalg.norm(c - exact) / report.error == pytest.approx(1, abs=0.03)
+        # Unbiased: its regression on the exact product is 1.
+        assert (c * exact).sum() / (exact**2).sum() == pytest.approx(1, abs=0.02)
+
     def test_noise_of_the_inputs_is_reckoned_with(self) -> None:
         w, x = weights(256, 128), inputs(4000, 128, decay=0.9)
         noisy = latq.quantizer(3, 128)
@@ -346,6 +357,13 @@ class TestCommands:
         error = refused(1, "encode", "m.safetensors", "--calibration", "acts")
         assert "inputs of 24 entries for tensor 'a.weight'" in error
         assert not Path("m.latq").exists()
+
+    def test_inputs_of_no_tensor_are_refused(self, refused: Callable[..., str]) -> None:
+        np.save("w.npy", weights(16, 32))
+        np.save("x.npy", inputs(20, 24))
+        assert "x.npy: holds no inputs of any tensor" in refused(
+            1, "encode", "w.npy", "--axis", 1, "--calibration", "x.npy"
+        )
 
     def test_asymmetric_moments_are_refused(self, refused: Callable[..., str]) -> None:
         write_moments("h.h5", [("w", Moments(np.triu(np.ones((16, 16))), None, 9, None))])

@@ -240,7 +240,7 @@ def test_other_files() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (Preamble(major=2), "format major 2; this reader knows 1"),
+        (Preamble(major=2), "needs format 2.0, not 1; update latq"),
         (Preamble(must_understand=0b101000), "needs feature bit 3"),
         (Preamble(must_understand=1 << 63), "needs feature bit 63"),
     ],

@@ -23,6 +23,10 @@ BEYOND_THE_SCHEMA = {
     *("checks-even", "checks-odd", "checks-short", "checks-wide", "level-alphabet", "levels-11", "shifts-2"),
     *("levels-order", "scales-equal", "scales-order", "weights-end", "widths-2", "shape-product"),
     *("shape-empty-product", "shape-float", "name-long", "tensor-codec-huge"),
+    *(f"steps-{name}" for name in ("blocks", "distinct", "kept", "last-group", "multiplier-float", "no-vectors")),
+    *("steps-shifts", "steps-sum", "steps-trellis"),
+    *(f"same-as-{name}" for name in ("axis", "chain", "codec", "dtype", "energy", "float", "itself", "later")),
+    *("same-as-missing", "same-as-outputs", "same-as-shape"),
 }
 
 

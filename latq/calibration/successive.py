@@ -44,7 +44,7 @@ class Successive(Quantizer):
         return points, cost
 
     def seen(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[F32, I32, int]:
-        columns = self.columns.multipliers.size
+        columns = self.columns.blocks
         of_vectors = np.ascontiguousarray(x.T).reshape(-1, columns * BLOCK)
         of_columns = classes.reshape(-1, columns)
         gains = self.columns.gains

@@ -1,7 +1,9 @@
 """latq decode."""
 
+import sys
+from dataclasses import asdict
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -10,6 +12,7 @@ from latq.cli.common import (
     STANDARD_STREAM,
     Columns,
     Console,
+    Size,
     console_options,
     force_option,
     input_path,
@@ -19,10 +22,12 @@ from latq.cli.common import (
     tensor_option,
     threads_option,
 )
-from latq.errors import InputError, ParameterError
+from latq.container import source_at
+from latq.errors import CorruptError, InputError, ParameterError
 from latq.pipeline.decode import File, Tensor
 from latq.pipeline.metadata import QUANTIZABLE
-from latq.pipeline.restore import restore
+from latq.pipeline.restore import DEFAULT_MEMORY, chunks_in_memory, restore
+from latq.pipeline.salvage import Fill, SalvagedFile
 from latq.sources import TensorSpec, files_of_sink, open_sink, output_kind_of
 
 EXAMPLES = """\b
@@ -45,24 +50,44 @@ Examples:
 )
 @click.option("--columns", type=Columns(), help="Only these vectors of one tensor, as a matrix.")
 @click.option("--dtype", type=click.Choice(QUANTIZABLE), help="Dtype of float tensors [default: the original one].")
+@click.option("--salvage", is_flag=True, help="Of a damaged FILE, save what is intact; exit with 3 if any is lost.")
+@click.option(
+    "--fill",
+    type=click.Choice(get_args(Fill)),
+    default="nan",
+    show_default=True,
+    help="What --salvage puts where entries are lost; of integers and booleans always zero.",
+)
 @tensor_option
 @force_option
+@click.option(
+    "--max-memory",
+    "memory",
+    type=Size(at_least=1 << 20),
+    default=DEFAULT_MEMORY,
+    show_default="1GiB",
+    help="Memory to work in, about; a file whose chunks take more is refused.",
+)
 @threads_option
 @console_options
 def command(
-    file: str, output: str, columns: slice | None, dtype: str | None, tensors: tuple[str, ...], force: bool,
-    threads: int, as_json: bool, quiet: bool, verbose: bool,
-) -> None:  # fmt: skip
+    file: str, output: str, columns: slice | None, dtype: str | None, salvage: bool, fill: Fill,
+    tensors: tuple[str, ...], force: bool, memory: int, threads: int, as_json: bool, quiet: bool, verbose: bool,
+) -> int:  # fmt: skip
     """Decode FILE to .npy, .h5, .safetensors or .zarr, with names, shapes, dtypes and attributes as they were.
 
     A folder gets the files of the checkpoint that FILE was made from, its index included; others stay as they are.
 
     Columns are the vectors along the contraction axis: columns of an n x m matrix encoded with axis 0.
+
+    A damaged FILE fails with 3 and leaves no output. With --salvage there is one that holds every intact chunk; what
+    is lost, chunk by chunk, is said on standard error and by --json, and the exit code is 3 as well. It is 0 where all
+    that was asked for is intact.
     """
     keep_freed_memory()
     console = Console(as_json, quiet, verbose)
     kind = "npy" if output == STANDARD_STREAM else output_kind_of(output)
-    with input_path(file) as path, open_file(path) as opened:
+    with input_path(file) as path, SalvagedFile(source_at(path), fill) if salvage else open_file(path) as opened:
         chosen = choose(opened, tensors)
         specs = [_spec(opened[name], columns, dtype) for name in chosen]
         if columns is not None and len(chosen) != 1:
@@ -78,15 +103,33 @@ def command(
             for warning in sink.warnings:
                 console.warn(warning.replace(str(temporary), output))
             if columns is None:
-                restore([(opened[name], sink.target(name)) for name in chosen], threads, progress)
+                restore([(opened[name], sink.target(name)) for name in chosen], threads, progress, memory)
             else:
+                chunks_in_memory(opened[chosen[0]], memory)
                 _decode_columns(opened[chosen[0]], columns, sink.target(chosen[0]))
         shapes = {spec.name: list(spec.shape) for spec in specs}
-    console.result("decode", {"output": output, "tensors": shapes})
+        loss = _report_loss(opened, console) if isinstance(opened, SalvagedFile) else {}
+    console.result("decode", {**loss, "output": output, "tensors": shapes})
     for name, shape in shapes.items():
         if console.verbose:
             console.say(f"  {name} {shape}")
     console.say(f"{output}: {len(shapes)} tensor{'s' * (len(shapes) != 1)} decoded")
+    return CorruptError.exit_code if "error" in loss else 0
+
+
+def _report_loss(file: SalvagedFile, console: Console) -> dict[str, Any]:
+    """Say what could not be decoded; the same for --json."""
+    if file.fault:
+        console.warn(f"{file.fault}; its chunks were looked for")
+    lost = file.lost
+    for damage in lost:
+        print(f"latq: error: {damage.line}: filled with {file.filling(damage.tensor):g}", file=sys.stderr)
+    result = {"fault": str(file.fault) if file.fault else None, "lost": [asdict(damage) for damage in lost]}
+    if not lost:
+        return result
+    message = f"{file.name}: {len(lost)} chunk{'s' * (len(lost) != 1)} lost, the others decoded"
+    error = {"code": CorruptError.exit_code, "class": "CorruptError", "message": message}
+    return {"ok": False, "error": error, **result}
 
 
 def choose(file: File, patterns: tuple[str, ...]) -> list[str]:

@@ -1,22 +1,24 @@
 """latq verify."""
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
 
-from latq.cli.common import Console, console_options, input_path, open_file
+from latq.cli.common import Console, console_options, input_path
+from latq.container import source_at
 from latq.errors import CorruptError, LatqError
-from latq.pipeline.decode import File
+from latq.pipeline.salvage import Damage, SalvagedFile, damage_of
 
 
 @click.command("verify")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @console_options
 def command(files: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Check every byte of each FILE against its checksum, and name the chunks that are damaged.
+    """Check every byte of each FILE against its checksum, and say which vectors of which tensors are damaged.
 
-    Exits with 3 if any file is damaged.
+    Exits with 3 if any file is damaged; decode --salvage saves the rest of it.
     """
     console = Console(as_json, quiet, verbose)
     results = [_verify(file, console) for file in files]
@@ -27,32 +29,34 @@ def command(files: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -
 
 
 def _verify(file: str, console: Console) -> dict[str, Any]:
-    damaged: list[dict[str, Any]] = []
+    damaged: list[Damage] = []
     failure: LatqError | None = None
     try:
-        with input_path(file) as path, open_file(path) as opened, console.progress(file, opened.size) as progress:
-            for record, problem in opened.reader.damage():
-                progress(record.payload_len)
-                if problem is not None:
-                    damaged.append(_place(opened, record.tensor, record.chunk, problem))
+        with (
+            input_path(file) as path,
+            SalvagedFile(source_at(path)) as opened,
+            console.progress(file, opened.size) as progress,
+        ):
+            failure = opened.fault
+            if failure:
+                damaged = list(opened.missing())
+            else:
+                for record, problem in opened.reader.damage():
+                    progress(record.payload_len)
+                    if problem is not None:
+                        damaged.append(damage_of(opened, record.tensor, record.chunk, problem))
     except LatqError as error:
         failure = error
-    messages = [place["message"] for place in damaged] + ([str(failure)] if failure else [])
+    messages = ([str(failure)] if failure else []) + [damage.line for damage in damaged]
     for message in messages:
         print(f"latq: error: {message}", file=sys.stderr)
     if not messages:
         console.say(f"{file}: ok")
-    kind = CorruptError if damaged else type(failure)
+    kind = type(failure) if failure else CorruptError if damaged else None
     return {
         "file": file,
-        "code": kind.exit_code if issubclass(kind, LatqError) else 0,
-        "class": kind.__name__ if messages else None,
+        "code": kind.exit_code if kind else 0,
+        "class": kind.__name__ if kind else None,
         "message": messages[0] if messages else None,
-        "damaged": damaged,
+        "damaged": [asdict(damage) for damage in damaged],
     }
-
-
-def _place(file: File, number: int, chunk: int, problem: str) -> dict[str, Any]:
-    """Which part of which tensor a damaged chunk holds."""
-    entry = file.metadata.tensors[number]
-    return {"tensor": entry.name, "chunk": chunk, "message": f"{problem} (tensor {entry.name!r})"}

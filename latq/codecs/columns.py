@@ -31,6 +31,11 @@ class Columns:
         return cls(tuple((value, len(list(run))) for value, run in groupby(multipliers)))
 
     @cached_property
+    def blocks(self) -> int:
+        """Blocks of a vector."""
+        return sum(count for _, count in self.steps)
+
+    @cached_property
     def distinct(self) -> tuple[int, ...]:
         """The multipliers, rising."""
         return tuple(sorted({multiplier for multiplier, _ in self.steps}))
@@ -75,5 +80,5 @@ class Columns:
 
     def multiplied(self, integers: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Integers of a stream (count,) as they count, from those that are coded."""
-        vectors = integers.reshape(-1, self.multipliers.size, BLOCK)
+        vectors = integers.reshape(-1, self.blocks, BLOCK)
         return (vectors * self.multipliers[:, None].astype(integers.dtype)).reshape(-1)

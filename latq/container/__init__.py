@@ -18,6 +18,7 @@ from latq.container.records import (
     Preamble,
     crc32c,
 )
+from latq.container.recovery import RecoveredReader
 from latq.container.source import ByteSource, BytesSource, FileSource, source_at
 from latq.container.writer import ContainerWriter, container_overhead, file_size
 
@@ -39,6 +40,7 @@ __all__ = [
     "FrameHeader",
     "FrameKind",
     "Preamble",
+    "RecoveredReader",
     "container_overhead",
     "crc32c",
     "dump_canonical",

@@ -71,6 +71,10 @@ class ContainerReader:
                 yield record, self._damage_of(record)
         self._check_preamble_padding()
 
+    def span_of(self, record: ChunkRecord) -> tuple[int, int]:
+        """First byte of a chunk's frame, and the one after its padding."""
+        return record.offset, record.offset + self._span(record.payload_len)
+
     def close(self) -> None:
         self._source.close()
 

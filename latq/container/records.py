@@ -124,11 +124,11 @@ class Preamble:
 
     def check_supported(self, name: str) -> None:
         if self.major != FORMAT_MAJOR:
-            raise UnsupportedError(f"{name}: format major {self.major}; this reader knows {FORMAT_MAJOR}")
+            raise UnsupportedError(f"{name}: needs format {self.major}.{self.minor}, not {FORMAT_MAJOR}; update latq")
         unknown = self.must_understand & ~KNOWN_FEATURES
         if unknown:
             lowest = (unknown & -unknown).bit_length() - 1
-            raise UnsupportedError(f"{name}: needs feature bit {lowest}, which this reader does not know")
+            raise UnsupportedError(f"{name}: needs feature bit {lowest}; update latq")
 
     def check_range(self, where: str) -> None:
         if not MIN_ALIGN_LOG2 <= self.align_log2 <= MAX_ALIGN_LOG2:

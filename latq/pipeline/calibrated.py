@@ -96,6 +96,7 @@ def choose_plan(
     def inputs_for(kept: int) -> Inputs:
         return shape(known.moments, layout.rotation, layout.seed, kept, known.noise)
 
+    layout = replace(layout, calibrated=True)
     if quantizer is None:
         shaped = plan_fixed(replace(layout, classes=classes_of(MAX_CLASSES)), None, effort)
         if shaped is not None:

@@ -247,7 +247,8 @@ def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: in
 
     def take(dtype: np.dtype[np.floating] | str, count: int) -> F64:
         nonlocal position
-        values = np.frombuffer(payload, dtype, count, position).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # A signalling NaN, which is refused below.
+            values = np.frombuffer(payload, dtype, count, position).astype(np.float64)
         position += count * np.dtype(dtype).itemsize
         return values
 

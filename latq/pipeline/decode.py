@@ -50,6 +50,11 @@ class Tensor:
         return self.entry.name
 
     @property
+    def file_name(self) -> str:
+        """What messages call the file."""
+        return self._file.name
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.entry.shape
 
@@ -79,6 +84,11 @@ class Tensor:
     def records(self) -> ChunkIndex:
         """Index records of the tensor's chunks, in order; they may be those of another."""
         return self._file.reader.chunks_of(self._number)
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks that hold its entries, whether they are there or not; they may be those of another."""
+        return chunk_count(self._file.metadata.tensors[self._number], self.codec)
 
     @property
     def stored_bytes(self) -> int:
@@ -140,8 +150,8 @@ class Tensor:
 
     def expecting(self, chunks: Iterable[int]) -> AbstractContextManager[None]:
         """A block that will decode these chunks, about in this order, each once: remote ones are fetched together."""
-        records = self.records
-        return self._file.reader.expecting(records[chunk] for chunk in chunks)
+        found = (self._file.reader.records.find(self._number, chunk) for chunk in chunks)
+        return self._file.reader.expecting(record for record in found if record)
 
     def rotated(self, chunk: int) -> "RotatedChunk":
         """Integers, scales and means of one e8 chunk: what the product works on."""
@@ -242,16 +252,18 @@ class Tensor:
 class File(Mapping[str, Tensor]):
     """An open file: a mapping from names to lazy tensors, in the order of the file. Use as a context manager."""
 
+    tensor_type = Tensor
+
     def __init__(self, source: ByteSource) -> None:
         self.name = source.name
         try:
-            self.reader = ContainerReader(source)
+            self.reader = self._opened(source)
             self.metadata = Metadata.parse(self.reader.metadata, self.name)
             self._check_chunks()
         except LatqError:
             source.close()
             raise
-        self._tensors = {entry.name: Tensor(self, i) for i, entry in enumerate(self.metadata.tensors)}
+        self._tensors = {entry.name: self.tensor_type(self, i) for i, entry in enumerate(self.metadata.tensors)}
 
     @property
     def size(self) -> int:
@@ -291,6 +303,9 @@ class File(Mapping[str, Tensor]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _opened(self, source: ByteSource) -> ContainerReader:
+        return ContainerReader(source)
 
     def _check_chunks(self) -> None:
         """Every tensor owns exactly the chunks that its shape asks for, with the codec that it names."""

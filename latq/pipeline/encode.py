@@ -94,6 +94,7 @@ def encode_source(
     Raises InputError for a tensor that cannot be coded, ParameterError for an axis or a rate that does not fit it.
     """
     _check_source(source, where)
+    _check_calibration(source, options)
     asked = asked_of(source, where, options)
     tied = ties(source.tensors, [(each.codec, each.bits, each.error, each.allocate) for each in asked])
     if options.allocate:
@@ -114,6 +115,20 @@ def source_of(arrays: Mapping[str, npt.NDArray[Any]], kind: Kind = "npy", axis: 
     """A source over arrays in memory."""
     tensors = [SourceTensor.of(name, np.asarray(array), repr(name)) for name, array in sorted(arrays.items())]
     return Source(kind, tensors, axis)
+
+
+def _check_calibration(source: Source, options: EncodeOptions) -> None:
+    """Refuse inputs that are those of no tensor: encoding without them is not what was asked for."""
+    calibration = options.calibration
+    if calibration is None:
+        return
+    axis = source.default_axis if options.axis is None else options.axis
+    lengths = {t.name: t.shape[axis] for t in source.tensors if -len(t.shape) <= axis < len(t.shape)}
+    if not any(calibration.of(name, n) for name, n in lengths.items()):
+        raise InputError(
+            f"{calibration.where}: holds no inputs of any tensor; check the names of its arrays (an .npy file: their "
+            "length), or choose the axis of the tensors with --axis"
+        )
 
 
 def _check_source(source: Source, where: str) -> None:

@@ -24,6 +24,7 @@ from latq.limits import (
     INNER_HIGH,
     INNER_LOW,
     MAX_ALPHABET,
+    MAX_BLOCKS,
     MAX_CHECK,
     MAX_CLASSES,
     MAX_GROUP,
@@ -67,7 +68,8 @@ Weight = Annotated[int, Meta(ge=0, le=255)]
 Shift = Annotated[int, Meta(ge=0, le=MAX_SHIFT)]
 Width = Annotated[int, Meta(ge=MIN_WIDTH, le=MAX_WIDTH)]
 Step = Annotated[int, Meta(ge=1, le=MAX_STEP)]
-Run = Annotated[int, Meta(ge=1, le=MAX_GROUP // 8)]
+Run = Annotated[int, Meta(ge=1, le=MAX_BLOCKS)]
+Steps = Annotated[tuple[tuple[Step, Run], ...], Meta(min_length=1, max_length=MAX_BLOCKS)]
 Check = Annotated[int, Meta(ge=2, le=MAX_CHECK)]
 Level = Annotated[int, Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
 Dimension = Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
@@ -130,7 +132,7 @@ class DensityCodec(MatrixCodec, frozen=True, kw_only=True):
     weights: Annotated[tuple[Weight, ...], Meta(min_length=MIN_WEIGHTS, max_length=MAX_WEIGHTS)]
     shifts: Annotated[tuple[Shift, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
     widths: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
-    steps: tuple[tuple[Step, Run], ...] | msgspec.UnsetType = msgspec.UNSET
+    steps: Steps | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def columns(self) -> "Columns | None":
@@ -195,9 +197,9 @@ class TrellisCodec(DensityCodec, frozen=True, kw_only=True):
         return _density(self, 0)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _density(codec: DensityCodec, odd: int) -> "Density":
-    """One object per codec: its tables are made once."""
+    """One object per codec: its tables are made once. They take up to 8 MiB, so few are kept."""
     from latq.coding.model import Density
 
     return Density(codec.low, codec.weights, odd, codec.shifts, codec.widths)
@@ -409,7 +411,10 @@ def _check_codec(codec: Codec, where: str) -> None:
     if codec.alignment == ("vector" if codec.classes else "class"):
         raise CorruptError(f"{where}: metadata: alignments per {codec.alignment}, but {codec.classes} classes")
     if isinstance(codec, DensityCodec):
-        multipliers = len(codec.columns.distinct) if codec.columns else 1
+        columns = codec.columns
+        if columns and columns.blocks > MAX_BLOCKS:
+            raise CorruptError(f"{where}: metadata: steps of {columns.blocks} blocks, more than {MAX_BLOCKS}")
+        multipliers = len(columns.distinct) if columns else 1
         if not len(codec.shifts) == len(codec.widths) == max(codec.classes, 1) * multipliers:
             raise CorruptError(f"{where}: metadata: widths or shifts are not those of {codec.classes} classes")
         if codec.low + len(codec.weights) - 1 < INNER_HIGH:
@@ -468,12 +473,16 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
     if entry.axis >= max(len(entry.shape), 1):
         raise CorruptError(f"{where}: axis {entry.axis} of {len(entry.shape)} dimensions")
     codec = codecs[entry.codec]
-    if isinstance(codec, DensityCodec) and codec.columns is not None:
-        blocks = codec.columns.multipliers.size
-        if any(codec.kept_of(length) != 8 * blocks for length in Tiling.of(entry, codec).lengths):
-            raise CorruptError(f"{where}: its vectors are not {blocks} blocks, which have steps")
+    if isinstance(codec, DensityCodec) and not _have_steps(entry, codec):
+        raise CorruptError(f"{where}: the steps of its codec are not those of as many blocks as its vectors have")
     if isinstance(codec, MatrixCodec) and entry.dtype not in QUANTIZABLE:
         raise CorruptError(f"{where}: dtype {entry.dtype} cannot be quantized")
+
+
+def _have_steps(entry: TensorEntry, codec: DensityCodec) -> bool:
+    """Whether all blocks of its vectors have a step, and no other."""
+    lengths, columns = Tiling.of(entry, codec).lengths, codec.columns
+    return columns is None or all(codec.kept_of(length) == 8 * columns.blocks for length in lengths)
 
 
 def _check_tie(number: int, tensors: Sequence[TensorEntry], where: str) -> None:

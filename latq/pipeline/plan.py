@@ -77,6 +77,7 @@ class Layout:
     dynamic_range: float = 1.0
     metadata_bytes: int = 0
     kept: int = KEPT_ALL
+    calibrated: bool = False
 
     @cached_property
     def common(self) -> dict[str, Any]:
@@ -92,7 +93,8 @@ class Layout:
             "classes": len(self.classes) if self.classes else 0,
             "group": tiling.group,
             "chunk_vectors": tiling.chunk_vectors,
-            "alignment": "class" if self.classes else per_vector,
+            # Reconstructions made for inputs are not those of least squares: the sums over the tensor tell more.
+            "alignment": "tensor" if self.calibrated else "class" if self.classes else per_vector,
             "kept": self.kept,
         }
 

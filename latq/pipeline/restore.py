@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latq.errors import LimitError
 from latq.pipeline.decode import Tensor, expecting_whole
 from latq.pipeline.metadata import MatrixCodec
 from latq.pipeline.pool import ordered_map
@@ -18,9 +19,14 @@ from latq.pipeline.rounding import narrowed
 from latq.pipeline.tiling import Tile
 from latq.sources import MatrixView, WritableArray, boxes
 
+DEFAULT_MEMORY = 1 << 30
+"""Bytes that decoding may take beside its output."""
+
 PANEL_BYTES = 1 << 26
 # Chunks that are decoded ahead, beyond one for each thread: about a panel.
 AHEAD = 16
+# What decoding a chunk takes at most, measured over all codecs and shapes: bytes per entry, vector and payload byte.
+_PER_ENTRY, _PER_VECTOR, _PER_PAYLOAD_BYTE = 24, 64, 3
 
 
 class _Done(NamedTuple):
@@ -37,21 +43,47 @@ def restore(
     tensors: Sequence[tuple[Tensor, WritableArray]],
     threads: int,
     progress: Callable[[int], None] = lambda entries: None,
+    memory: int | None = None,
 ) -> None:
     """Fill the target of every tensor: of its shape, and of any float dtype if the tensor is one of floats.
 
-    The tensors are those of one file.
+    The tensors are those of one file. Fewer threads work where the chunks of all would take more than ``memory`` bytes;
+    LimitError where one does.
     """
+    ahead = AHEAD
+    if memory is not None:
+        fitting = min((chunks_in_memory(tensor, memory) for tensor, _ in tensors), default=threads)
+        threads, ahead = min(threads, fitting), min(AHEAD, max(0, fitting - threads))
     jobs = (job for tensor, target in tensors for job in _jobs(tensor, target))
     chunks = expecting_whole([tensor for tensor, _ in tensors])
-    for done in ordered_map(lambda job: job(), jobs, threads, AHEAD, within=chunks):
+    for done in ordered_map(lambda job: job(), jobs, threads, ahead, within=chunks):
         if done.finish:
             done.finish()
         progress(done.entries)
 
 
+def chunks_in_memory(tensor: Tensor, memory: int) -> int:
+    """How many chunks of ``tensor`` may be decoded at once, in ``memory`` bytes; LimitError if not even one.
+
+    A small file can have a chunk of 2^26 entries, so this is asked before anything is allocated.
+    """
+    if isinstance(tensor.codec, MatrixCodec):
+        vectors = min(tensor.codec.chunk_vectors, tensor.m)
+        entries = vectors * min(tensor.codec.group, tensor.n)
+    else:
+        vectors, entries = 0, min(tensor.codec.chunk_entries, tensor.size)
+    payload = int(tensor.records.column("payload_len").max(initial=0))
+    needed = _PER_ENTRY * entries + _PER_VECTOR * vectors + _PER_PAYLOAD_BYTE * payload
+    if needed > memory:
+        raise LimitError(
+            f"{tensor.file_name}: tensor {tensor.name!r}: a chunk of {entries} entries takes about "
+            f"{needed >> 20} MiB to decode; --max-memory allows {memory >> 20} MiB"
+        )
+    return memory // max(needed, 1)
+
+
 def _jobs(tensor: Tensor, target: WritableArray) -> Iterator[_Job]:
-    chunks = range(len(tensor.records))
+    chunks = range(tensor.chunk_count)
     if not isinstance(tensor.codec, MatrixCodec):
         yield from (partial(_raw, tensor, target, chunk) for chunk in chunks)
     elif isinstance(target, np.ndarray) or tensor.axis == len(tensor.shape) - 1:

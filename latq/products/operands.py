@@ -176,7 +176,7 @@ class CompressedOperand(Operand):
         alignment = self._alignment(chunk)
         gains = np.ldexp(chunk.scales / (1 - alignment), chunk.exponent)
         values, squares = kernels.narrowed(chunk.integers) or (chunk.integers, squared_norms(chunk.integers))
-        sizes = sizes_of(chunk, squares * gains**2, alignment)
+        sizes = sizes_of(_of_one_class(chunk), squares * gains**2, self._noise_share(chunk))
         return Panel(
             values,
             np.where(sizes.lost > 0, 0.0, gains),
@@ -230,18 +230,33 @@ class CompressedOperand(Operand):
         return range(first + v0 // tiling.chunk_vectors, first - (-v1 // tiling.chunk_vectors))
 
     def _alignment(self, chunk: RotatedChunk) -> F64:
-        """(V,) 1 - <x, y> / |x|^2 of vectors x and their least-squares reconstructions y."""
+        """(V,) 1 - <x, y> / |x|^2 of vectors x and their reconstructions y."""
         if chunk.alignment is not None:
             return chunk.alignment
         entry, centred = self._tensor.entry, self.centred_energy
         # Below 1, and 0 where nothing is left.
-        return np.full(len(chunk.scales), max(1 - entry.overlap / centred, 0.0) if entry.overlap > 0 else 0.0)
+        return np.full(len(chunk.scales), 1 - entry.overlap / centred if entry.overlap > 0 and centred > 0 else 0.0)
+
+    def _noise_share(self, chunk: RotatedChunk) -> F64:
+        """(V,) what share of an unbiased reconstruction is noise: the alignment, where y is that of least squares. One
+        that is made for inputs is not; then only the sums over the tensor tell."""
+        if chunk.alignment is not None:
+            return chunk.alignment
+        noise = self.error_energy / self.centred_energy if self.centred_energy > 0 else 0.0
+        return np.full(len(chunk.scales), noise / (1 + noise) if noise < math.inf else 0.0)
 
     def _largest_error(self, chunk: RotatedChunk) -> float:
         """Bound of the norm of the error of any vector, whatever the chunk tells."""
         if chunk.alignment is None:
             return float(np.sqrt(self.error_energy))
         return float(np.sqrt(self.centred_energy + self.error_energy))
+
+
+def _of_one_class(chunk: RotatedChunk) -> RotatedChunk:
+    """Where nothing is told of the classes and there is one step, the error is the same in every vector."""
+    if chunk.alignment is None and chunk.classes is not None and chunk.block_steps is None:
+        return replace(chunk, classes=np.zeros_like(chunk.classes))
+    return chunk
 
 
 def _exact(values: F32, frame: Frame) -> Panel:

@@ -1,6 +1,7 @@
 """Outputs that appear whole or not at all."""
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -100,9 +101,23 @@ def atomic_files(
             if is_new:
                 os.rename(temporary, target)
             else:
-                _exchange(temporary, target, names)
+                with _alone_in(target):
+                    _exchange(temporary, target, names)
     finally:
         rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Others who exchange files of ``folder`` wait, so that its files are all from one; where the file system knows no
+    locks, they do not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(fresh: Path, target: Path, names: Sequence[str]) -> None:

@@ -259,7 +259,7 @@ static void open_file(latq *f) {
 
 /* --- 3.1 JSON ---------------------------------------------------------------------------------------------------- */
 
-enum json_kind { JSON_OTHER, JSON_BOOLEAN, JSON_INTEGER, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_kind { JSON_NULL, JSON_BOOLEAN, JSON_INTEGER, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 struct json {
     enum json_kind kind;
     uint32_t count;        /* bytes of a string, members of the others */
@@ -456,7 +456,7 @@ static json *parse_value(latq *f, int depth) {
     case '"': return parse_string(f);
     case 't': expect(f, "true"); break;
     case 'f': expect(f, "false"); return new_node(f, JSON_BOOLEAN);
-    case 'n': expect(f, "null"); return new_node(f, JSON_OTHER);
+    case 'n': expect(f, "null"); return new_node(f, JSON_NULL);
     default: return parse_number(f);
     }
     json *node = new_node(f, JSON_BOOLEAN);
@@ -468,6 +468,7 @@ static json *parse_value(latq *f, int depth) {
 
 enum { RAW = 1, E8 = 2, SCALAR = 3, TRELLIS = 4, STORED = 1, ZSTD = 2, FIXED = 3, ENTROPY = 4 };
 enum { PER_VECTOR, PER_CLASS, PER_TENSOR };
+enum { MAX_BLOCKS = 4096 }; /* of a vector */
 
 typedef struct {
     const int32_t *at;
@@ -483,6 +484,8 @@ struct codec {
     int alignment;
     int32_t q, low, odd, shift;
     integers scales, offset, weights, shifts, widths, levels, checks;
+    integers multipliers, counts; /* steps; none: one step for all */
+    uint32_t blocks, distinct;    /* blocks of a vector that have steps; different multipliers */
 };
 
 typedef struct {
@@ -499,10 +502,17 @@ static const dtype DTYPES[] = {
 };
 enum { FLOAT64, FLOAT32, FLOAT16, BFLOAT16, BOOL = 6, DTYPE_COUNT = 15 };
 
+enum { ENERGIES = 6 };
+static const char *const ENERGY_NAMES[ENERGIES] = {
+    "energy", "mean_energy", "overlap", "error", "output_energy", "output_error"};
+
 struct tensor {
     const json *name;
     const codec *codec;
     int dtype;
+    int32_t same_as; /* -1: it has chunks of its own */
+    double energies[ENERGIES], bits_lost;
+    bool has_bits_lost;
     uint32_t dimensions, axis, first_chunk, chunk_count;
     uint64_t shape[32];
     uint64_t n, m, inner; /* as a matrix; product of the dimensions behind the axis */
@@ -575,6 +585,25 @@ static void refuse_unknown(latq *f, const json *codecs) {
     }
 }
 
+/* 8.3: steps, as multipliers and how many blocks in a row have each. */
+static void parse_steps(latq *f, const json *o, codec *c) {
+    const json *array = member_of(f, o, "steps", JSON_ARRAY);
+    need(f, array->count >= 1 && array->count <= MAX_BLOCKS, "metadata: length of steps");
+    int32_t *multipliers = take(f, array->count, sizeof *multipliers), *counts = take(f, array->count, sizeof *counts);
+    bool used[256] = {false};
+    int32_t i = 0;
+    for (const json *m = array->first; m; m = m->next, i++) {
+        need(f, m->kind == JSON_ARRAY && m->count == 2, "metadata: a step is no pair");
+        multipliers[i] = (int32_t)integer_of(f, m->first, 1, 255);
+        counts[i] = (int32_t)integer_of(f, m->first->next, 1, MAX_BLOCKS);
+        c->blocks += (uint32_t)counts[i]; /* at most 2^24 */
+        c->distinct += !used[multipliers[i]];
+        used[multipliers[i]] = true;
+    }
+    c->multipliers = (integers){multipliers, i};
+    c->counts = (integers){counts, i};
+}
+
 /* 3.4: the members of a codec; every one that is looked up is there, so their number tells of unknown ones. */
 static void parse_codec(latq *f, const json *o, codec *c) {
     static const char *const ROTATIONS[] = {"none", "hadamard", NULL}, *const SCALES[] = {"float16", "float32", NULL};
@@ -617,14 +646,30 @@ static void parse_codec(latq *f, const json *o, codec *c) {
         if (c->id == E8) c->odd = (int32_t)integer_in(f, o, "odd", -128, 127);
         if (c->id == TRELLIS) c->checks = integers_in(f, o, "checks", 2, 8191, 2, 2);
         members += 5;
+        if (member(o, "steps")) {
+            parse_steps(f, o, c);
+            members++;
+        }
     }
     need(f, o->count == members, "metadata: members of a codec");
 }
 
-static void check_energy(latq *f, const json *o, const char *key, uint32_t *members) {
-    const json *m = member(o, key);
-    if (!m) return;
-    need(f, (m->kind == JSON_INTEGER || m->kind == JSON_NUMBER) && m->number >= 0, "metadata: an energy");
+static bool is_number(const json *m) { return m->kind == JSON_INTEGER || m->kind == JSON_NUMBER; }
+
+/* Those that are there are counted. */
+static void parse_energies(latq *f, const json *o, tensor *t, uint32_t *members) {
+    for (int i = 0; i < ENERGIES; i++) {
+        const json *m = member(o, ENERGY_NAMES[i]);
+        if (!m) continue;
+        need(f, is_number(m) && m->number >= 0, "metadata: an energy");
+        t->energies[i] = m->number;
+        ++*members;
+    }
+    const json *lost = member(o, "output_bits_lost");
+    if (!lost) return;
+    need(f, is_number(lost) || lost->kind == JSON_NULL, "metadata: output_bits_lost");
+    t->has_bits_lost = is_number(lost);
+    t->bits_lost = lost->number;
     ++*members;
 }
 
@@ -644,10 +689,12 @@ static uint32_t parse_tensor(latq *f, const json *o, tensor *t) {
         t->axis = (uint32_t)integer_in(f, o, "axis", 0, 31);
         members++;
     }
-    check_energy(f, o, "energy", &members);
-    check_energy(f, o, "mean_energy", &members);
-    check_energy(f, o, "overlap", &members);
-    check_energy(f, o, "error", &members);
+    t->same_as = -1;
+    if (member(o, "same_as")) {
+        t->same_as = (int32_t)integer_in(f, o, "same_as", -1, 65535);
+        members++;
+    }
+    parse_energies(f, o, t, &members);
     need(f, o->count == members, "metadata: members of a tensor");
     return number->huge || number->integer > UINT32_MAX - 1 ? UINT32_MAX : (uint32_t)number->integer;
 }
@@ -674,6 +721,29 @@ static void check_tensor(latq *f, tensor *t, uint32_t codec_number) {
         if (i != t->axis) t->m *= t->shape[i];
         if (i > t->axis) t->inner *= t->shape[i];
     }
+}
+
+/* The steps of its codec are those of the blocks of its vectors, in every group. */
+static void check_steps(latq *f, const tensor *t) {
+    const codec *c = t->codec;
+    if (!c->blocks) return;
+    uint64_t lengths[2] = {t->n < c->group ? t->n : c->group, t->n % c->group};
+    for (int i = 0; i < 2; i++)
+        need(f, lengths[i] == 0 || divide_up(lengths[i] * c->kept, 65536) == 8 * (uint64_t)c->blocks,
+             "steps of other blocks than its vectors have");
+}
+
+/* Tensor i, which has chunks of its own or is the same as an earlier one that has. */
+static void check_tie(latq *f, uint32_t i) {
+    const tensor *t = &f->tensors[i];
+    if (t->same_as < 0) return;
+    need(f, (uint32_t)t->same_as < i, "a tensor that is the same as no earlier one");
+    const tensor *o = &f->tensors[t->same_as];
+    bool same = o->same_as < 0 && o->codec == t->codec && o->dtype == t->dtype && o->axis == t->axis &&
+                o->dimensions == t->dimensions && memcmp(o->shape, t->shape, sizeof t->shape) == 0 &&
+                o->has_bits_lost == t->has_bits_lost && o->bits_lost == t->bits_lost;
+    for (int k = 0; k < ENERGIES; k++) same = same && o->energies[k] == t->energies[k];
+    need(f, same, "a tensor that is not the same as the one it names");
 }
 
 static bool is_increasing(integers values) {
@@ -703,7 +773,8 @@ static void check_codec(latq *f, const codec *c) {
     }
     need(f, c->alignment != (c->classes ? PER_VECTOR : PER_CLASS), "alignments and classes");
     if (density) {
-        int32_t classes = c->classes ? (int32_t)c->classes : 1;
+        int32_t classes = (int32_t)((c->classes ? c->classes : 1) * (c->blocks ? c->distinct : 1));
+        need(f, c->blocks <= MAX_BLOCKS, "steps of too many blocks");
         need(f, c->shifts.count == classes && c->widths.count == classes, "shifts or widths");
         need(f, c->low + c->weights.count - 1 >= 2, "place of the last weight");
     }
@@ -745,7 +816,11 @@ static void parse_metadata(latq *f, const uint8_t *text, uint64_t len) {
     for (const json *o = codecs->first; o; o = o->next) parse_codec(f, o, &f->codecs[i++]);
     i = 0;
     for (const json *o = tensors->first; o; o = o->next, i++) numbers[i] = parse_tensor(f, o, &f->tensors[i]);
-    for (i = 0; i < f->tensor_count; i++) check_tensor(f, &f->tensors[i], numbers[i]);
+    for (i = 0; i < f->tensor_count; i++) {
+        check_tensor(f, &f->tensors[i], numbers[i]);
+        check_steps(f, &f->tensors[i]);
+        check_tie(f, i);
+    }
     for (i = 0; i < f->codec_count; i++) check_codec(f, &f->codecs[i]);
     for (i = 0; i < f->tensor_count; i++) names[i] = f->tensors[i].name;
     check_unique(f, names, f->tensor_count, "two tensors of one name");
@@ -762,6 +837,11 @@ static void check_chunk_list(latq *f) {
     uint32_t next = 0;
     for (uint32_t i = 0; i < f->tensor_count; i++) {
         tensor *t = &f->tensors[i];
+        if (t->same_as >= 0) {
+            t->first_chunk = f->tensors[t->same_as].first_chunk;
+            t->chunk_count = f->tensors[t->same_as].chunk_count;
+            continue;
+        }
         bool raw = t->codec->id == RAW;
         uint64_t most, runs = runs_of(t, &most), groups = raw ? 1 : divide_up(t->n, t->codec->group);
         uint64_t vectors = raw ? t->n * t->m : t->m;
@@ -945,6 +1025,7 @@ typedef struct {
     uint64_t first_size, second_size;
     uint64_t count, kept, blocks;  /* coded coordinates, those of a vector, blocks of 8 */
     const uint8_t *classes;        /* of the vectors */
+    const uint8_t *multipliers, *places; /* with steps, of the blocks of every vector; place: among the distinct ones */
     int32_t *integers;             /* 8 * blocks of them, to be filled */
 } sections;
 
@@ -1010,6 +1091,22 @@ static void make_table(const codec *c, int class, int modulus, int residue, tabl
     for (int i = 1; i < count; i++) t->starts[i + 1] = (uint16_t)(t->starts[i] + frequencies[i]);
 }
 
+/* Steps, written out for every block. */
+static void open_steps(latq *f, const codec *c, sections *s) {
+    uint8_t place_of[256] = {0}, place = 0, *multipliers = take(f, c->blocks, 1), *places = take(f, c->blocks, 1);
+    for (int32_t i = 0; i < c->multipliers.count; i++) place_of[c->multipliers.at[i]] = 1;
+    for (int m = 0; m < 256; m++)
+        if (place_of[m]) place_of[m] = place++;
+    uint32_t b = 0;
+    for (int32_t i = 0; i < c->multipliers.count; i++)
+        for (int32_t k = 0; k < c->counts.at[i]; k++, b++) {
+            multipliers[b] = (uint8_t)c->multipliers.at[i];
+            places[b] = place_of[multipliers[b]];
+        }
+    s->multipliers = multipliers;
+    s->places = places;
+}
+
 /* The tables of one class: A, C_0, C_1, P_0..P_3; of a class with low bits only the first. */
 enum { TABLE_A, TABLE_C, TABLE_P = 3, TABLES = 7 };
 
@@ -1028,6 +1125,7 @@ static model open_model(latq *f, const codec *c, const sections *s) {
         classes[b] = 31;
         for (uint64_t v = 8 * b / s->kept; v <= last / s->kept; v++)
             if (s->classes[v] < classes[b]) classes[b] = s->classes[v];
+        if (c->blocks) classes[b] = (uint8_t)(classes[b] * c->distinct + s->places[b % c->blocks]);
         used[classes[b]] = true;
         low_size += (uint64_t)c->shifts.at[classes[b]];
     }
@@ -1227,6 +1325,7 @@ static side open_payload(latq *f, const codec *c, const uint8_t *p, uint64_t siz
     s->second = s->first + first_len;
     s->second_size = size - head - class_len - first_len;
     s->integers = take(f, 8 * s->blocks, sizeof *s->integers);
+    open_steps(f, c, s);
     if (c->id == SCALAR)
         read_levels(f, c, s);
     else if (c->coding == FIXED)
@@ -1251,6 +1350,7 @@ static void decode_vectors(latq *f, const tensor *t, const uint8_t *p, uint64_t 
     uint32_t bytes = DTYPES[t->dtype].size;
     for (uint64_t v = 0; v < vectors; v++) {
         for (uint32_t k = 0; k < length; k++) z[k] = k < s.kept ? (float)s.integers[v * s.kept + k] : 0.0f;
+        for (uint32_t k = 0; c->blocks && k < s.kept; k++) z[k] *= (float)s.multipliers[k / 8];
         if (c->hadamard) unrotate(z, length, c->seed);
         double scale = scale_at(&sides, c->classes ? s.classes[v] : v);
         double mean = c->centre ? float_of(u32_at(sides.means + 4 * v)) : 0.0;
@@ -1321,7 +1421,7 @@ static void decode_chunks(latq *f, uint32_t number, uint8_t *out) {
     for (uint32_t c = 0; c < t->chunk_count; c++) {
         block *before = f->blocks;
         const uint8_t *r = f->index + RECORD * (size_t)(t->first_chunk + c);
-        const uint32_t fields[4] = {CHUNK_FRAME, u16_at(r + 28), number, c};
+        const uint32_t fields[4] = {CHUNK_FRAME, u16_at(r + 28), t->same_as < 0 ? number : (uint32_t)t->same_as, c};
         uint64_t size = u64_at(r + 8), start = c % runs * most;
         const uint8_t *payload = open_frame(f, u64_at(r), fields, size, u32_at(r + 32));
         if (t->codec->id == RAW) {

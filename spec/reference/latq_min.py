@@ -67,16 +67,18 @@ def open_file(data: bytes) -> File:
     need(not any(data[64:align]), "bytes after the preamble")
     codecs, tensors = read_metadata(text)
     return File(data, align, codecs, tensors, chunk_lists(codecs, tensors, records))
-# 3 Metadata. Rules: a type; a range; a set of strings; an object; an array (rule of its members, range of their number)
+# 3 Metadata. Rules: a type; a range; a set of strings; an object; an array (rule of its members, range of their number;
+# or a list of the rule of each); None for a number or null
 CODECS = {"raw": {"stored": 0x0101, "zstd": 0x0201}, "e8": {"fixed": 0x0302, "entropy": 0x0402}}
 CODECS |= {"scalar": {"fixed": 0x0303, "entropy": 0x0403}, "trellis": {"entropy": 0x0404}}
 FLOATS = {name: float(ml_dtypes.finfo(name).max) for name in ("float64", "float32", "float16", "bfloat16")}
 ANY, CHUNK, GROUP = range(2**1024), range(1, 2**26 + 1), range(1, 2**15 + 1)
 DTYPES = {*FLOATS, "float8_e4m3fn", "float8_e5m2", "bool", *(f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64))}
 TOP = {"kind": {"npy", "h5", "safetensors"}, "extras": dict, "codecs": (dict, ANY), "tensors": (dict, range(65537))}
-DEFAULTS = {"axis": 0, "energy": 0.0, "mean_energy": 0.0, "overlap": 0.0, "error": 0.0, "same_as": -1}
-TENSOR = dict.fromkeys(DEFAULTS, float) | {"name": str, "shape": (range(2**48 + 1), range(33)), "dtype": str}
-TENSOR |= {"codec": ANY, "axis": range(32), "same_as": range(-1, 65536)}
+ENERGIES = dict.fromkeys(("energy", "mean_energy", "overlap", "error", "output_energy", "output_error"), 0.0)
+DEFAULTS = ENERGIES | {"output_bits_lost": None, "axis": 0, "same_as": -1}
+TENSOR = dict.fromkeys(ENERGIES, float) | {"output_bits_lost": None, "axis": range(32), "same_as": range(-1, 65536)}
+TENSOR |= {"name": str, "shape": (range(2**48 + 1), range(33)), "dtype": str, "codec": ANY}
 RAW = {"codec": str, "coding": str, "chunk_entries": CHUNK}
 E8 = {"codec": str, "coding": str, "seed": range(2**63), "centre": bool, "group": GROUP, "chunk_vectors": CHUNK}
 E8 |= {"rotation": {"hadamard", "none"}, "scale": {"float16", "float32"}, "alignment": {"vector", "class", "tensor"}}
@@ -84,6 +86,7 @@ E8 |= {"classes": range(33), "kept": range(1, 65537)}
 FIXED = {"q": range(2, 4097), "scales": (range(1, 256), range(1, 17)), "offset": (range(-4, 5), range(8, 9))}
 ENTROPY = {"low": range(-255, -1), "weights": (range(256), range(5, 256))}
 ENTROPY |= {"shifts": (range(17), range(1, 33)), "widths": (range(-128, 256), range(1, 33))}
+STEPS = {"steps": ([range(1, 256), range(1, 4097)], range(1, 4097))}
 SCALAR = E8 | {"levels": (range(-(2**20), 2**20 + 1), range(2, 4097))}
 RULES = {0x0302: E8 | FIXED, 0x0402: E8 | ENTROPY | {"odd": range(-128, 128)}, 0x0303: SCALAR}
 RULES |= {0x0403: SCALAR | {"shift": range(9)}, 0x0404: E8 | ENTROPY | {"checks": (range(2, 8192), range(2, 3))}}
@@ -92,14 +95,21 @@ def fits(value: object, rule: object) -> bool:
         return type(value) is (int if isinstance(rule, range) else str) and value in rule
     if isinstance(rule, dict):
         return type(value) is dict and value.keys() == rule.keys() and all(fits(value[k], rule[k]) for k in rule)
+    if isinstance(rule, list):
+        return type(value) is list and len(value) == len(rule) and all(map(fits, value, rule))
     if isinstance(rule, tuple):
         return type(value) is list and len(value) in rule[1] and all(fits(item, rule[0]) for item in value)
+    if rule is None:
+        return type(value) in (int, float, type(None))
     return type(value) in (int, float) and value >= 0 if rule is float else type(value) is rule
 def unique(pairs: list[tuple]) -> dict:
     need(len(dict(pairs)) == len(pairs), "repeated key")
     return dict(pairs)
 def word(codec: dict) -> int | None:  # of names that are known, or no strings
     return CODECS.get(str(codec.get("codec")), {}).get(str(codec.get("coding")))
+def rule_of(codec: dict) -> dict:
+    rule = RULES.get(word(codec), RAW)
+    return rule | STEPS if "low" in rule and "steps" in codec else rule
 def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
     try:  # 3.1
         whole = lambda digits: int(digits) if isfinite(float(digits)) else inf  # noqa: E731
@@ -114,7 +124,7 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         name, coding = (codec.get("codec"), codec.get("coding")) if type(codec) is dict else (None, None)
         sound = type(name) is not str or (name in CODECS and (type(coding) is not str or coding in CODECS[name]))
         need(sound, f"codec {name!r} with coding {coding!r}", Unsupported)
-    need(fits(tree, TOP) and all(fits(c, RULES.get(word(c), RAW)) for c in codecs), "metadata")
+    need(fits(tree, TOP) and all(fits(c, rule_of(c)) for c in codecs), "metadata")
     tensors = [DEFAULTS | tensor for tensor in tree["tensors"]]
     need(all(fits(tensor, TENSOR) for tensor in tensors), "tensors in the metadata")
     for number, tensor in enumerate(tensors):
@@ -124,7 +134,12 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
         need(prod(d or 1 for d in shape) <= 2**48, "too many entries")
         need(codec < len(codecs) and tensor["axis"] < max(1, len(shape)), "codec or axis of a tensor")
         need(tensor["dtype"] in FLOATS or codecs[codec]["codec"] == "raw", "dtype of an e8 tensor")
+        if "steps" in codecs[codec]:
+            n, group = (shape or [1])[tensor["axis"]], codecs[codec]["group"]
+            kept = {divide_up(length * codecs[codec]["kept"], 65536) for length in {min(n, group), n % group} - {0}}
+            need(kept <= {8 * sum(count for _, count in codecs[codec]["steps"])}, "steps and coded coordinates")
         need(owner < number, "same_as of a tensor")
+        tensor |= {key: float(tensor[key]) for key in (*ENERGIES, "output_bits_lost") if tensor[key] is not None}
         need(owner < 0 or tensor == tensors[owner] | {"name": name, "same_as": owner}, "tensor that is not the same")
         need(owner < 0 or tensors[owner]["same_as"] < 0, "same as a tensor that has no chunks")
     for codec in (c for c in codecs if c["codec"] != "raw"):
@@ -137,7 +152,10 @@ def read_metadata(text: bytes) -> tuple[list[dict], list[dict]]:
             need(divide_up(len(increasing), 1 << codec["shift"]) <= 255, "shift")
         else:
             need(codec["low"] + len(codec["weights"]) > 2, "last weight")
-            need(len(codec["shifts"]) == len(codec["widths"]) == max(1, codec["classes"]), "shifts or widths")
+            steps = codec.get("steps", [[1, 1]])
+            need(sum(count for _, count in steps) <= 4096, "blocks of steps")
+            count = max(1, codec["classes"]) * len({multiplier for multiplier, _ in steps})
+            need(len(codec["shifts"]) == len(codec["widths"]) == count, "shifts or widths")
             h0, h1 = codec.get("checks", (5, 2))
             need(h0 % 2 and h0 > 4 and h1 % 2 == 0 and h1 < 1 << h0.bit_length() - 1, "checks")
         need(codec["alignment"] != ("vector" if codec["classes"] else "class"), "alignments and classes")
@@ -207,7 +225,11 @@ def e8_chunk(payload: bytes, codec: dict, shape: tuple[int, int], dtype: np.dtyp
         integers = fixed_integers(first, second, codec, len(of_entry))
     else:
         decode = path_integers if codec["codec"] == "trellis" else entropy_integers
-        integers = decode(first, second, codec, of_entry.min(1).tolist())
+        multipliers = np.repeat(*np.array(codec.get("steps", [[1, 1]])).T)  # 8.3: of the blocks of every vector
+        distinct, places = np.unique(multipliers, return_inverse=True)
+        of_block = of_entry.min(1) * len(distinct) + np.resize(places, len(of_entry))
+        integers = decode(first, second, codec, of_block.tolist()).reshape(-1, 8).astype(np.float32)
+        integers *= np.resize(multipliers, (len(of_entry), 1)).astype(np.float32)
     z = np.zeros(shape, np.float32)
     z[:, :kept] = integers.reshape(-1)[: shape[0] * kept].reshape(shape[0], kept)
     if codec["rotation"] == "hadamard":  # 4.3

@@ -315,6 +315,8 @@ def _members() -> Iterator[Bad]:
         "shape-empty-product": {"shape": [0, 2**47, 4]}, "shape-dimension": {"shape": [2**48 + 1]},
         "tensor-codec": {"codec": 1}, "tensor-codec-negative": {"codec": -1}, "tensor-codec-bool": {"codec": False},
         "tensor-codec-huge": {"codec": 2**64}, "axis": {"axis": 2}, "axis-32": {"axis": 32},
+        "output-energy-negative": {"output_energy": -1.0}, "output-error-null": {"output_error": None},
+        "output-bits-lost-text": {"output_bits_lost": "1"}, "output-bits-lost-bool": {"output_bits_lost": False},
         "energy-negative": {"energy": -1.0}, "energy-text": {"energy": "1"}, "energy-bool": {"energy": True},
         "name-empty": {"name": ""}, "name-control": {"name": "a\tb"}, "name-delete": {"name": "\x7f"},
         "name-long": {"name": "\u00e9" * 513}, "tensor-unknown-member": {"strides": [1]},
@@ -366,6 +368,8 @@ def _members() -> Iterator[Bad]:
         "shifts-17": {"shifts": [17]}, "widths-2": {"widths": [0, 0]}, "widths-256": {"widths": [256]},
     }  # fmt: skip
     yield from _codec_members(POINTS, points)
+    yield from _steps()
+    yield from _ties()
     scalar = {"levels-1": {"levels": [0]}, "levels-order": {"levels": [1, 0]}, "levels-11": {"levels": [*range(11)]},
               "levels-range": {"levels": [0, 2**20 + 1]}, "levels-4097": {"levels": [0] * 4097}}  # fmt: skip
     yield from _codec_members(SCALAR, scalar)
@@ -378,6 +382,86 @@ def _members() -> Iterator[Bad]:
 def _codec_members(base: Codec, changes: dict[str, dict[str, Any]]) -> Iterator[Bad]:
     for name, change in changes.items():
         yield _metadata(name, json.dumps(change)[:60], _with("codecs", **change), base=base)
+
+
+def _steps() -> Iterator[Bad]:
+    """In tensors of (8, 2): vectors of one block."""
+    two = {"shifts": [0, 0], "widths": [0, 0]}
+    steps = {
+        "none": {"steps": []}, "number": {"steps": 3}, "null": {"steps": None}, "no-pair": {"steps": [3, 1]},
+        "single": {"steps": [[3]]}, "triple": {"steps": [[3, 1, 1]]}, "empty-pair": {"steps": [[]]},
+        "multiplier-0": {"steps": [[0, 1]]}, "multiplier-256": {"steps": [[256, 1]]},
+        "multiplier-float": {"steps": [[3.0, 1]]}, "count-0": {"steps": [[3, 1], [3, 0]]},
+        "count-negative": {"steps": [[3, 2], [3, -1]]}, "count-4097": {"steps": [[3, 4097]]},
+        "4097": {"steps": [[3, 1]] * 4097}, "blocks": {"steps": [[3, 2]]}, "shifts": {"steps": [[3, 1]]} | two,
+        "kept": {"steps": [[3, 1]], "kept": 65536 * 7 // 8},
+    }  # fmt: skip
+    yield from _codec_members(POINTS, {f"steps-{name}": change for name, change in steps.items()})
+    for name, base, change in (
+        ("fixed", FIXED, {"steps": [[3, 1]]}),
+        ("scalar", SCALAR_ENTROPY, {"steps": [[3, 1]]}),
+        ("trellis", TRELLIS, {"steps": [[3, 2]]}),
+    ):
+        yield _metadata(f"steps-{name}", json.dumps(change), _with("codecs", **change), base=base)
+    unused = POINTS | {"steps": [[3, 4096], [3, 1]]}
+    yield _metadata(
+        "steps-sum",
+        "a codec that no tensor uses: steps of 4097 blocks",
+        lambda m: m | {"codecs": [*m["codecs"], unused]},
+    )
+    many = POINTS | {"steps": [[m, 1] for m in range(1, 18)], "classes": 2, "alignment": "class"}
+    many |= {"shifts": [0] * 34, "widths": [0] * 34}
+    yield _metadata(
+        "steps-34-classes",
+        "a codec that no tensor uses: 2 classes of vectors by 17 multipliers",
+        lambda m: m | {"codecs": [*m["codecs"], many]},
+    )
+    for name, shows, shape, multipliers in (
+        ("last-group", "the last group is shorter than the steps", (24, 1), [3, 3]),
+        ("no-vectors", "steps of 2 blocks, no vectors of 1", (8, 0), [3, 3]),
+        ("distinct", "2 multipliers, one shift and one width", (16, 1), [3, 4]),
+    ):
+        yield Bad(f"bad-steps-{name}", shows, _with_steps(shape, multipliers), place="metadata")
+
+
+def _with_steps(shape: tuple[int, int], multipliers: list[int]) -> Callable[[np.random.Generator], Built]:
+    """A file of groups of 2 blocks, to which steps are added."""
+    change = _with("codecs", steps=[[multiplier, 1] for multiplier in multipliers])
+    plain = POINTS | {"group": 16}
+    return lambda rng: parts_of([Tensor("a", shape)], [plain], rng).with_metadata(change).build()
+
+
+def _ties() -> Iterator[Bad]:
+    """Tensors a, b, c, of which b is the same as a."""
+
+    a = Tensor("a", (8, 2), members={"error": 0.5})
+    b, c = replace(a, name="b", same_as=0), replace(a, name="c")
+
+    def tie(name: str, shows: str, number: int = 1, place: str = "metadata", **changes: Any) -> Bad:
+        def change(m: Any) -> Any:
+            m["tensors"][number] |= changes
+            return m
+
+        def build(rng: np.random.Generator) -> Built:
+            return parts_of([a, b, c], [FIXED, FIXED], rng).with_metadata(change).build()
+
+        return Bad(f"bad-same-as-{name}", shows, build, place=place)
+
+    yield tie("itself", "tensor 1 is the same as tensor 1", same_as=1)
+    yield tie("later", "tensor 1 is the same as tensor 2", same_as=2)
+    yield tie("missing", "tensor 1 is the same as tensor 9", same_as=9)
+    yield tie("negative", "same_as is -2", same_as=-2)
+    yield tie("65536", "same_as is 65536", same_as=65536)
+    yield tie("float", "same_as is 0.0", same_as=0.0)
+    yield tie("null", "same_as is null", same_as=None)
+    yield tie("shape", "another shape", shape=[4, 4])
+    yield tie("dtype", "another dtype", dtype="float16")
+    yield tie("codec", "an equal codec in another place", codec=1)
+    yield tie("axis", "another axis", axis=1)
+    yield tie("energy", "another error", error=0.25)
+    yield tie("chain", "tensor 2 is the same as tensor 1, which has no chunks", number=2, same_as=1)
+    yield tie("chunks", "tensor 2 is the same as tensor 0, but has chunks", number=2, place="index", same_as=0)
+    yield tie("outputs", "output_bits_lost, which the other lacks", output_bits_lost=0.0)
 
 
 # --- chunks -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pieces import (
@@ -30,8 +32,22 @@ SPEC = Path(__file__).parents[1]
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 DTYPES = (*FLOATS, "float8_e4m3fn", "float8_e5m2", "bool", "int8", "int16", "int32", "int64")
 DTYPES += ("uint8", "uint16", "uint32", "uint64")
+CHECKPOINT = {
+    "metadata": {"format": "pt"},
+    "checkpoint": {
+        "index": "model.safetensors.index.json",
+        "metadata": {"total_size": 192},
+        "shards": {
+            "model-00001-of-00002.safetensors": {"tensors": ["a", "c"], "metadata": {"format": "pt"}},
+            "model-00002-of-00002.safetensors": {"tensors": ["b"]},
+        },
+    },
+}
 STEEP: Codec = {"low": -2, "weights": [150, 90, 0, 90, 150], "shifts": [0], "widths": [0]}
 THREE: Codec = {"classes": 3, "alignment": "class", "shifts": [0, 2, 0], "widths": [0, 5, -9]}
+STEPS: Codec = {
+    "steps": [[40, 1], [16, 2], [255, 1], [16, 1]], "shifts": [0, 2, 0], "widths": [0, 9, 32],
+}  # fmt: skip
 MANY: Codec = {"classes": 32, "alignment": "class", "shifts": [0, 1] * 16, "widths": list(range(-16, 16))}
 
 
@@ -40,6 +56,9 @@ def vectors() -> Iterator[tuple[str, str, Build]]:
     yield from _codings()
     yield from _matrices()
     yield from _raw()
+    yield from _steps()
+    yield from _outputs()
+    yield from _ties()
     yield from _containers()
     yield from _encoded()
 
@@ -234,6 +253,73 @@ def _matrices() -> Iterator[tuple[str, str, Build]]:
     )
 
 
+def _steps() -> Iterator[tuple[str, str, Build]]:
+    """Multiples of the step, by blocks of every vector."""
+    for name, codec in (("e8-entropy", POINTS), ("trellis", TRELLIS)):
+        own = codec | STEPS
+        yield f"{name}-steps", "3 multipliers in 4 runs; one has low bits", _one(own, (40, 5))
+        classes = {"classes": 2, "alignment": "class", "shifts": [0, 2, 0] * 2, "widths": [0, 9, 32, 4, 13, 36]}
+        yield f"{name}-steps-classes", "2 classes of vectors by 3 multipliers", _one(own | classes, (40, 20))
+        yield f"{name}-steps-kept", "steps of 40 coded coordinates of 64", _one(own | {"kept": 40 << 10}, (64, 5))
+        one = codec | {"steps": [[3, 2], [3, 3]]}
+        yield f"{name}-steps-equal", "one multiplier in two runs: the integers times 3", _one(one, (40, 3))
+        yield (
+            f"{name}-steps-far-escapes",
+            "escapes above 2^24 are rounded to f32 before they are multiplied, and again after",
+            _one(codec | {"steps": [[255, 1], [7, 1]], "shifts": [0, 0], "widths": [0, 0]}, (16, 6), Content(3e8)),
+        )
+        many = [[7 * m % 32 + 1, 1] for m in range(32)]
+        yield (
+            f"{name}-32-steps",
+            "32 multipliers, in no order",
+            _one(codec | {"steps": many, "shifts": [0, 1] * 16, "widths": list(range(-16, 16))}, (256, 2)),
+        )
+        steep = codec | STEEP | {"steps": [[2, 3], [5, 1]], "shifts": [0, 0], "widths": [0, 0]}
+        yield f"{name}-steps-lanes", "560 blocks in 8 lanes, 4 in a vector", _one(steep, (32, 140), Content(0.9))
+        small = own | {"group": 40, "chunk_vectors": 3}
+        yield f"{name}-steps-chunks", "2 groups of as many blocks, by 2 runs", _one(small, (80, 5))
+    yield (
+        "steps-4096",
+        "the most blocks with steps",
+        _one(POINTS | STEEP | {"group": 32768, "chunk_vectors": 1, "steps": [[1, 4095], [2, 1]], "shifts": [0, 0],
+                       "widths": [0, 0]}, (32768, 1), Content(0.3)),
+    )  # fmt: skip
+    yield (
+        "steps-empty",
+        "vectors of no entries have no groups, so any steps",
+        _some([Tensor("no entries", (0, 5)), Tensor("no vectors", (40, 0))], [POINTS | STEPS]),
+    )
+
+
+def _outputs() -> Iterator[tuple[str, str, Build]]:
+    tensors = [
+        Tensor("all", (8, 2), members={"output_energy": 7.5, "output_error": 0.25, "output_bits_lost": -0.125}),
+        Tensor("null", (8, 2), members={"output_energy": 10**30, "output_error": 0, "output_bits_lost": None}),
+        Tensor("integer", (8, 2), members={"output_bits_lost": 3}),
+    ]
+    yield "outputs", "what is known of products with the inputs of a calibration", _some(tensors, [POINTS])
+
+
+def _ties() -> Iterator[tuple[str, str, Build]]:
+    def tied(first: Tensor, *others: dict[str, Any]) -> list[Tensor]:
+        names = (replace(first, name=f"tied {i}", same_as=0) for i in range(len(others)))
+        ties = [replace(tensor, **changes) for tensor, changes in zip(names, others, strict=True)]
+        return [first, ties[0], Tensor("between", (8, 1)), *ties[1:]]
+
+    runs = tied(Tensor("a", (8, 20)), {}, {})
+    yield "same-as", "two tensors have the chunks of the first", _some(runs, [FIXED | {"chunk_vectors": 9}])
+    raw = tied(Tensor("a", (3, 8), 1, data=bytes(range(96))), {}, {})
+    yield "same-as-raw", "the same with codec raw", _some(raw, [FIXED, RAW])
+    yield "same-as-steps", "the same with steps", _some(tied(Tensor("a", (40, 3), 1), {}), [FIXED, POINTS | STEPS])
+    empty = tied(Tensor("a", (0, 8)), {})
+    yield "same-as-empty", "a tensor that has no chunks, and one that is the same", _some(empty, [FIXED])
+    energies = {"energy": 5.0, "error": 2.0**60, "output_error": 0.1, "output_bits_lost": 2.0}
+    forms = {"energy": 5, "error": 2**60 + 1, "output_error": 0.1, "output_bits_lost": 2, "overlap": 0, "axis": 0}
+    zeros = energies | {"mean_energy": -0.0, "output_energy": 0}
+    several = tied(Tensor("a", (8, 3), members=energies), {"members": forms}, {"members": zeros})
+    yield "same-as-forms", "equal numbers in other forms, defaults written out", _some(several, [FIXED])
+
+
 def _raw() -> Iterator[tuple[str, str, Build]]:
     for coding in ("stored", "zstd"):
         tensors = [Tensor(dtype, (3, 5), dtype=dtype) for dtype in DTYPES]
@@ -289,6 +375,12 @@ def _containers() -> Iterator[tuple[str, str, Build]]:
     yield "32-dimensions", "the most dimensions", _one(RAW, (1,) * 31 + (3,), dtype="uint8")
     yield "metadata-form", "JSON that is not canonical: order, white space, escapes, exponents, -0", _free_form
     yield "extras", "extras that no reader knows, nested 8 deep", _extras
+    yield "checkpoint", "the files of a checkpoint in the extras", _with_extras(CHECKPOINT)
+    yield (
+        "checkpoint-malformed",
+        "a checkpoint in the extras that is none: tensors are read as ever",
+        _with_extras({"checkpoint": {"shards": {"../a": 3}, "index": 7}}),
+    )
     yield "annex-a", "the file of Annex A, explained there byte by byte", lambda rng: annex_a()
 
 
@@ -298,6 +390,13 @@ def _one_of_three(rng: np.random.Generator) -> bytes:
 
 def _base(rng: np.random.Generator) -> Parts:
     return parts_of([Tensor("data", (8, 2))], [FIXED], rng)
+
+
+def _with_extras(extras: dict[str, Any]) -> Build:
+    tensors = [Tensor(name, (8, 2)) for name in ("a", "b", "c")]
+    return lambda rng: bytes(
+        parts_of(tensors, [FIXED], rng, "safetensors").with_metadata(lambda m: m | {"extras": extras}).build().data
+    )
 
 
 def _extras(rng: np.random.Generator) -> bytes:
@@ -329,7 +428,7 @@ def annex_a() -> bytes:
 
 
 def _encoded() -> Iterator[tuple[str, str, Build]]:
-    """As latq writes them, energies included."""
+    """As latq writes them, energies included: what is there once is not made again."""
     for name, options in {
         "e8-entropy": {"bits": 4}, "e8-fixed": {"bits": 4, "coding": "fixed"},
         "below-r-star": {"bits": 0.4, "rotation": "hadamard"}, "trellis": {"bits": 3, "codec": "trellis"},
@@ -341,3 +440,14 @@ def _encoded() -> Iterator[tuple[str, str, Build]]:
             f"latq.encode(N(0, 1) of 50 x 40, {options})",
             lambda rng, options=options: latq.encode(rng.standard_normal((50, 40)).astype(np.float32), **options),
         )
+    for name, bits in (("calibrated", 3), ("calibrated-kept", 0.5)):
+        yield f"encoded-{name}", f"24 x 64 of unequal sizes for inputs of unequal sizes, {bits} bits", _calibrated(bits)
+
+
+def _calibrated(bits: float) -> Build:
+    def build(rng: np.random.Generator) -> bytes:
+        weights = rng.standard_normal((24, 64)) * np.repeat([1, 8, 64], 8)[:, None]
+        inputs = rng.standard_normal((200, 64)) * np.geomspace(0.05, 3, 64)
+        return latq.encode(weights.astype(np.float32), bits, axis=1, calibration=inputs.astype(np.float32))
+
+    return build

@@ -3,7 +3,7 @@
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import zstandard
 
 from latq.codecs.blocks import lowest_classes
+from latq.codecs.columns import Columns
 from latq.codecs.e8_entropy import E8Points
 from latq.codecs.trellis import TrellisPaths
 from latq.coding import packing, rans
@@ -88,7 +89,7 @@ def _sections(
         return rans.encode(index, len(codec["scales"])), packing.pack(digits, codec["q"])
     density = Density(codec["low"], tuple(codec["weights"]), codec.get("odd", 0), tuple(codec["shifts"]),
                       tuple(codec["widths"]))  # fmt: skip
-    of_block = lowest_classes(of_vector, kept)
+    of_block = Columns(codec["steps"]).classes(of_vector) if "steps" in codec else lowest_classes(of_vector, kept)
     steps = np.array([2.0 ** (s + (s > 0) - w / 8) for s, w in zip(density.shifts, density.widths, strict=True)])
     x = rng.normal(0, content.spread, (8, blocks)) * steps[of_block]
     if codec["codec"] == "trellis":
@@ -159,12 +160,17 @@ class Tensor:
     axis: int = 0
     content: Content = Content()
     data: bytes | None = None
+    same_as: int = -1
+    members: dict[str, Any] = field(default_factory=dict)  # of its metadata, beside these
 
     def entry(self) -> dict[str, Any]:
         entry = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "codec": self.codec}
-        return entry | ({"axis": self.axis} if self.axis else {})
+        defaults = {"axis": 0, "same_as": -1}
+        return entry | {k: getattr(self, k) for k, v in defaults.items() if getattr(self, k) != v} | self.members
 
     def chunks(self, number: int, codec: Codec, rng: np.random.Generator) -> list[Chunk]:
+        if self.same_as >= 0:
+            return []
         pieces = self._raw_pieces(codec, rng) if codec["codec"] == "raw" else self._matrix_pieces(codec, rng)
         word = WORDS[codec["codec"], codec["coding"]]
         return [Chunk(number, c, vectors, word, payload) for c, (vectors, payload) in enumerate(pieces)]

@@ -27,7 +27,8 @@ inline void decode_row(Reader& reader, Escapes& escapes, size_t count, const Poi
             const int32_t value = found ? (int32_t)found - 128 : escapes.next();
             row.values[i][lane] = value;
             if (i == 0) coset[lane] = value & 1;
-            parity[lane] ^= (value - coset[lane]) >> 1 & 1;
+            // Escapes are any integers, so the difference may wrap.
+            parity[lane] ^= (int32_t)(((uint32_t)value - (uint32_t)coset[lane]) >> 1 & 1u);
         }
 }
 

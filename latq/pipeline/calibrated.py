@@ -42,7 +42,7 @@ class Known:
     @property
     def noise(self) -> float:
         """Energy of the errors of the inputs over their own."""
-        return 0.0 if self.activation_bits is None else float(2 ** (2 * (ACTIVATION_GAP - self.activation_bits)))
+        return 0.0 if self.activation_bits is None else exp2(2 * (ACTIVATION_GAP - self.activation_bits))
 
     @property
     def error_factor(self) -> float:

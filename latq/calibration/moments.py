@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ class Moments:
     def __len__(self) -> int:
         return len(self.matrix)
 
-    @property
+    @cached_property
     def power(self) -> float:
         """Mean square of the entries of an input."""
         return float(kernels.tree_sum(np.ascontiguousarray(np.diag(self.matrix)))) / len(self)
@@ -46,7 +47,7 @@ class Moments:
         """What damping adds a share of: the power, 1 where that is 0."""
         return self.power or 1.0
 
-    @property
+    @cached_property
     def damping(self) -> float:
         """Share of the identity in the best mixture of both (Ledoit & Wolf 2004), from the scatter of the inputs; where
         that is unknown, of as many Gaussian ones (Chen et al. 2010); or 1 %."""

@@ -13,14 +13,14 @@ from latq.codecs.blocks import BLOCK, F32, Classes, blocks_of
 from latq.codecs.columns import Columns
 from latq.codecs.e8 import E8Params
 from latq.codecs.effort import Effort
-from latq.codecs.quantizer import I32, I64, Quantizer, Sections
+from latq.codecs.quantizer import I32, I64, Chooser, Quantizer
 from latq.coding import packing, rans
 from latq.coding.model import Density
 from latq.kernels import NestedCode
 
 
 @dataclass(frozen=True, eq=False)
-class Successive(Quantizer):
+class Successive(Chooser):
     """``inner`` with feedback; every vector is a whole number of blocks."""
 
     inner: Quantizer
@@ -30,14 +30,6 @@ class Successive(Quantizer):
     @property
     def blockwise(self) -> Quantizer:
         return self.inner
-
-    @property
-    def noise(self) -> float:  # type: ignore[override]
-        return self.inner.noise
-
-    @property
-    def error_at_r_star(self) -> float:  # type: ignore[override]
-        return self.inner.error_at_r_star
 
     def choose(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[I32, int]:
         _, points, cost = self.seen(x, classes, step, density)
@@ -66,14 +58,6 @@ class Successive(Quantizer):
 
     def costs(self, points: I32, density: Density, classes: Classes) -> I64:
         return self.inner.costs(points, density, classes)
-
-    def encode(self, points: I32, density: Density, classes: Classes) -> Sections:
-        return self.inner.encode(points, density, classes)
-
-    def _decoded(
-        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes
-    ) -> F32 | None:
-        return self.inner._decoded(stream, rest, density, classes)
 
 
 def encode_fixed(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import click
 
@@ -48,7 +49,7 @@ def command(
         named: dict[str, list[Entry]] = {}
         for path, calibration in zip(inputs, found, strict=True):
             for entry in calibration.entries:
-                name = stem(entry.name or _name_of(path))
+                name = stem(entry.name or Path(path).stem)
                 named.setdefault(name, []).append(entry)
         for name, entries in named.items():
             _check(name, entries)
@@ -74,12 +75,6 @@ def command(
         if console.verbose:
             console.say(f"  {name}: {count} inputs of {n} entries")
     console.say(f"{output}: second moments of {len(counts)} layers, {human_bytes(size)}")
-
-
-def _name_of(path: str) -> str:
-    from pathlib import Path
-
-    return Path(path).stem
 
 
 def _check(name: str, entries: list[Entry]) -> None:

@@ -40,11 +40,8 @@ def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
     With effort "fast" errors are estimated, not found by quantizing.
     """
     count, scales = x.shape[1], len(code.steps)
-    errors = _errors(np.ascontiguousarray(x.T[:: -(-count // _SAMPLE)]).T, code, effort)
-    totals = [_total(row) for row in errors]
-    single = min(range(scales), key=totals.__getitem__)
-    tariff = _tariff(errors, count, budget)
-    if tariff is None or tariff.error >= totals[single]:
+    single, tariff = _on_sample(x, code, budget, effort)
+    if tariff is None:
         return np.full(count, single, np.uint8)
     used = np.flatnonzero(tariff.used)
     choose_at = kernels.guess_scales if effort == "fast" else kernels.choose_scales
@@ -65,11 +62,8 @@ def tariffs(
 
     The first ones bring the indices of blocks ``x`` about to ``budget`` bytes, the last let but one scale be chosen.
     """
-    errors = _errors(np.ascontiguousarray(x.T[:: -(-x.shape[1] // _SAMPLE)]).T, code, effort)
-    totals = [_total(row) for row in errors]
-    single = min(range(len(code.steps)), key=totals.__getitem__)
-    tariff = _tariff(errors, x.shape[1], budget)
-    if tariff is not None and tariff.error < totals[single]:
+    single, tariff = _on_sample(x, code, budget, effort)
+    if tariff is not None:
         used = np.flatnonzero(tariff.used)
         for raised in range(_RAISES):
             charges = tariff.price * _PRICES[-1] ** raised * tariff.lengths[used]
@@ -96,6 +90,16 @@ class _Tariff:
     lengths: F64
     used: npt.NDArray[np.bool_]
     error: float
+
+
+def _on_sample(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> tuple[int, _Tariff | None]:
+    """The scale that does best alone, and the tariff for ``budget``; None if no tariff does better than that scale."""
+    count = x.shape[1]
+    errors = _errors(np.ascontiguousarray(x.T[:: -(-count // _SAMPLE)]).T, code, effort)
+    totals = [_total(row) for row in errors]
+    single = min(range(len(code.steps)), key=totals.__getitem__)
+    tariff = _tariff(errors, count, budget)
+    return single, tariff if tariff is not None and tariff.error < totals[single] else None
 
 
 def _tariff(errors: F32, count: int, budget: int) -> _Tariff | None:

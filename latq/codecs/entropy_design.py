@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.codecs.blocks import BLOCK, F32, Classes
-from latq.codecs.quantizer import I32, TOLERANCE, Quantizer
+from latq.codecs.quantizer import I32, TOLERANCE, Chooser, Quantizer
 from latq.coding import rans
 from latq.coding.budget import rank
 from latq.coding.model import Density
@@ -102,7 +102,7 @@ class Design:
     distortion: float
 
 
-def design_for_rate(quantizer: Quantizer, sample: Sample, rate: float, start: Design | None = None) -> Design:
+def design_for_rate(chooser: Chooser, sample: Sample, rate: float, start: Design | None = None) -> Design:
     """Spend ``rate`` bits per entry; ``start`` is what another quantizer does for that."""
     # At high rate entries of N(0, 1), sqrt(2 pi e) wide in the mean, cost the log2 of that over the step; the iteration
     # corrects what that is off at low rates.
@@ -111,7 +111,7 @@ def design_for_rate(quantizer: Quantizer, sample: Sample, rate: float, start: De
     best: Design | None = None
     octaves, slope, before = 0.0, 1.0, None
     for _ in range(10):
-        found = _evaluate(quantizer, sample, step, density)
+        found = _evaluate(chooser, sample, step, density)
         density, excess = found.density, found.rate - rate
         close = abs(excess) < TOLERANCE / 2
         if best is None or rank(excess) > rank(best.rate - rate) or (close and rate - best.rate > _TOO_LOW):
@@ -127,22 +127,22 @@ def design_for_rate(quantizer: Quantizer, sample: Sample, rate: float, start: De
     return best
 
 
-def design_for_error(quantizer: Quantizer, sample: Sample, distortion: float) -> Design:
+def design_for_error(chooser: Chooser, sample: Sample, distortion: float) -> Design:
     """Reach an error of ``distortion`` times the energy."""
     step = sample.rms * min(3.73 * math.sqrt(distortion), 4.0)
     density: Density | None = None
     for _ in range(8):
-        found = _evaluate(quantizer, sample, step, density)
+        found = _evaluate(chooser, sample, step, density)
         density = found.density
         step *= min(max(math.sqrt(distortion / max(found.distortion, 1e-300)), 0.25), 4.0)
     return replace(found, step=step)
 
 
-def _evaluate(quantizer: Quantizer, sample: Sample, step: float, density: Density | None) -> Design:
+def _evaluate(chooser: Chooser, sample: Sample, step: float, density: Density | None) -> Design:
     """Quantize the sample by the choices of ``density`` and fit a new one to the outcome."""
-    seen, points, _ = quantizer.seen(sample.blocks, sample.classes, step, density)
-    fitted = _fit_density(quantizer.blockwise, replace(sample, blocks=seen), points, step, density)
-    costs = quantizer.costs(points, fitted, sample.classes)
+    seen, points, _ = chooser.seen(sample.blocks, sample.classes, step, density)
+    fitted = _fit_density(chooser.blockwise, replace(sample, blocks=seen), points, step, density)
+    costs = chooser.costs(points, fitted, sample.classes)
     rates = [_rate(costs[sample.classes == c]) for c in range(len(sample.widths))]
     return Design(
         step, fitted, int(costs.sum()) / (rans.COST_UNIT * points.size), tuple(rates), sample.distortion(points)

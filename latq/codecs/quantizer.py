@@ -29,15 +29,8 @@ CLOSE = 0.99
 MAX_TRIALS = 12
 
 
-class Quantizer(ABC):
-    """Chooses integers (8, N) for blocks, and codes them.
-
-    ``noise`` is the error per entry in squared steps where these are small, ``error_at_r_star`` that over the energy at
-    the rate R*, where time sharing begins.
-    """
-
-    noise: float
-    error_at_r_star: float
+class Chooser(ABC):
+    """Chooses integers (8, N) for blocks."""
 
     @abstractmethod
     def choose(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[I32, int]:
@@ -48,9 +41,9 @@ class Quantizer(ABC):
         """
 
     @property
+    @abstractmethod
     def blockwise(self) -> "Quantizer":
         """What quantizes a block once it is known what it should become."""
-        return self
 
     def seen(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[F32, I32, int]:
         """What :meth:`blockwise` is given for ``x``, (8, N) of width 0, beside what :meth:`choose` returns."""
@@ -59,6 +52,21 @@ class Quantizer(ABC):
     @abstractmethod
     def costs(self, points: I32, density: Density, classes: Classes) -> I64:
         """Cost of each block in units of 2^-16 bit."""
+
+
+class Quantizer(Chooser):
+    """Chooses block by block, and codes the choice.
+
+    ``noise`` is the error per entry in squared steps where these are small, ``error_at_r_star`` that over the energy at
+    the rate R*, where time sharing begins.
+    """
+
+    noise: float
+    error_at_r_star: float
+
+    @property
+    def blockwise(self) -> "Quantizer":
+        return self
 
     @abstractmethod
     def encode(self, points: I32, density: Density, classes: Classes) -> Sections:
@@ -88,7 +96,7 @@ def lanes_for(blocks: int) -> int:
     return rans.lanes_for(blocks * BLOCK)
 
 
-def within_budget(quantizer: Quantizer, x: F32, classes: Classes, density: Density, step: float, budget: int) -> I32:
+def within_budget(chooser: Chooser, x: F32, classes: Classes, density: Density, step: float, budget: int) -> I32:
     """Integers (8, N) for blocks ``x`` whose sections take ``budget`` bytes or a little less.
 
     The step is adjusted until they do. Data that no step of this density brings below the budget is coded at the
@@ -97,7 +105,7 @@ def within_budget(quantizer: Quantizer, x: F32, classes: Classes, density: Densi
     chosen, best = np.zeros(x.shape, np.int32), -math.inf
     finer, coarser = None, None
     for _ in range(MAX_TRIALS):
-        points, cost = quantizer.choose(x, classes, step, density)
+        points, cost = chooser.choose(x, classes, step, density)
         excess = 8 * (size_of(cost, x.size) - budget) / x.size
         if rank(excess) > best:
             chosen, best = points, rank(excess)
@@ -122,7 +130,7 @@ def coarsened(step: float, bits: float, rate: float) -> float:
 
 
 def within_error(
-    quantizer: Quantizer,
+    chooser: Chooser,
     x: F32,
     classes: Classes,
     density: Density,
@@ -136,7 +144,7 @@ def within_error(
     """
     chosen, best = None, -1.0
     for _ in range(MAX_TRIALS):
-        points, _ = quantizer.choose(x, classes, step, density)
+        points, _ = chooser.choose(x, classes, step, density)
         error = error_of(points)
         if best < error <= limit:
             chosen, best = points, error

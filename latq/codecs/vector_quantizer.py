@@ -94,16 +94,23 @@ class VectorQuantizer:
 
     def _size(self, option: _Option) -> int:
         """Bytes of digits and indices."""
-        return _packed_size(self._blocks * BLOCK, option.q) + _packed_size(self._blocks, len(option.scales))
+        return packing.packed_size(self._blocks * BLOCK, option.q) + packing.packed_size(
+            self._blocks, len(option.scales)
+        )
 
     def _quantized(self, rotated: F32) -> tuple[U8, npt.NDArray[Any]]:
         """Scale indices (vectors, blocks) and digits (vectors, 8 blocks) of least error."""
         padded = np.zeros((len(rotated), self._blocks * BLOCK), np.float32)
         padded[:, : self.n] = rotated
-        blocks, code = padded.reshape(-1, BLOCK).T, self._params.code
-        index = kernels.choose_scales(blocks, code, np.zeros((kernels.PRICES, len(code.steps)), np.float32))[0]
-        digits, _, _ = kernels.quantize(blocks, index, code)
+        index, digits, _ = self._nearest(padded.reshape(-1, BLOCK).T)
         return index.reshape(len(rotated), -1), np.ascontiguousarray(digits.T).reshape(len(rotated), -1)
+
+    def _nearest(self, blocks: F32) -> tuple[U8, npt.NDArray[Any], F32]:
+        """Scale index (N,) of least error, digits and integers (8, N) of blocks (8, N)."""
+        code = self._params.code
+        index = kernels.choose_scales(blocks, code, np.zeros((kernels.PRICES, len(code.steps)), np.float32))[0]
+        digits, integers, _ = kernels.quantize(blocks, index, code)
+        return index, digits, integers
 
     def _integers(self, codes: U8) -> tuple[F32, npt.NDArray[np.float64]]:
         """Integers (vectors, n) in rotated coordinates and the gain of each vector."""
@@ -111,7 +118,7 @@ class VectorQuantizer:
         if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != self.bytes_per_vector:
             raise CorruptError(f"codes of shape {codes.shape} where (vectors, {self.bytes_per_vector}) bytes belong")
         params, count = self._params, self._blocks * BLOCK
-        end = 1 + _packed_size(count, params.q)
+        end = 1 + packing.packed_size(count, params.q)
         digits = _unpack(codes[:, 1:end], params.q, count)
         index = _unpack(codes[:, end:], len(params.scales), self._blocks).astype(np.uint8, copy=False).reshape(-1)
         offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
@@ -124,9 +131,7 @@ class VectorQuantizer:
     def _unit(self) -> float:
         """What an integer counts for in a vector of mean square 1: that of the least error for Gaussian ones."""
         blocks = np.random.default_rng(0).standard_normal((_TRIAL_BLOCKS, BLOCK)).astype(np.float32).T
-        code = self._params.code
-        index = kernels.choose_scales(blocks, code, np.zeros((kernels.PRICES, len(code.steps)), np.float32))[0]
-        words = kernels.quantize(blocks, index, code)[1].astype(np.float64)
+        words = self._nearest(blocks)[2].astype(np.float64)
         return float((blocks * words).sum() / (words * words).sum())
 
 
@@ -148,19 +153,6 @@ def _gains(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 # --- rows of symbols in whole bytes -------------------------------------------------------------------------------
 
 
-def _row_shape(count: int, q: int) -> tuple[int, int]:
-    """Bytes of a row of ``count`` symbols below q: of their low bits, and of the words of their high parts."""
-    radix, low_bits = packing.split_ratio(q)
-    if radix == 1:
-        return ceil(count * low_bits / 8), 0
-    per_word, width = packing.WORDS[radix]
-    return ceil(count * low_bits / 8), ceil(ceil(count / per_word) * width / 8)
-
-
-def _packed_size(count: int, q: int) -> int:
-    return sum(_row_shape(count, q))
-
-
 def _pack(symbols: npt.NDArray[Any], q: int) -> U8:
     """Rows (V, count) of symbols below q as bytes (V, :)."""
     radix, low_bits = packing.split_ratio(q)
@@ -176,7 +168,7 @@ def _pack(symbols: npt.NDArray[Any], q: int) -> U8:
 def _unpack(data: U8, q: int, count: int) -> npt.NDArray[Any]:
     """Inverse of :func:`_pack`; CorruptError on a word out of range."""
     radix, low_bits = packing.split_ratio(q)
-    low_size, _ = _row_shape(count, q)
+    low_size = packing.packed_size(count, 1 << low_bits)
     low = _unpack_rows(data[:, :low_size], low_bits, count)
     if radix == 1:
         return low

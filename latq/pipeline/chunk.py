@@ -7,6 +7,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from threading import local
@@ -17,20 +18,23 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.calibration import successive
-from latq.calibration.shaping import Inputs
+from latq.calibration.shaping import Inputs, Shaping
 from latq.codecs import e8, quantizer, scalar
 from latq.codecs.blocks import BLOCK, blocks_of
 from latq.codecs.effort import Effort
+from latq.codecs.quantizer import Chooser
 from latq.coding import rans
 from latq.errors import CorruptError
 from latq.kernels.elementary import exp2
 from latq.pipeline.metadata import (
     HEADER,
     E8Codec,
+    E8EntropyCodec,
     MatrixCodec,
     QuantizedCodec,
     ScalarCodec,
     ScalarEntropyCodec,
+    TrellisCodec,
     side_bytes,
 )
 from latq.transforms.rotation import rotate, unrotate
@@ -168,25 +172,11 @@ def encode_chunk(
             balanced = codec.rotation != "none"
             first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
     else:
-        density, blocks, block_classes = codec.density, blocks_of(stream), codec.block_classes(parts.classes, kept)
-        chooser = codec.quantizer
-        if shaping:
-            chooser = successive.Successive(chooser, shaping.feedback, shaping.columns)
-        if goal.limit is None:
-            step = goal.step * _relative_rms(stream.reshape(-1, kept), parts.classes, classes, goal.rms)
-            points = quantizer.within_budget(chooser, blocks, block_classes, density, step, budget)
-        else:
 
-            def error_of(points: npt.NDArray[np.int32]) -> float:
-                integers = quantizer.integers_of(points, stream.size).reshape(-1, kept)
-                return fit(parts, rotated, integers, codec.classes, codec.scale).error
+        def error_of(integers: npt.NDArray[np.int32]) -> float:
+            return fit(parts, rotated, integers.reshape(-1, kept), codec.classes, codec.scale).error
 
-            limit = float(np.ldexp(goal.limit, -2 * parts.exponent))
-            points = quantizer.within_error(chooser, blocks, block_classes, density, goal.step, limit, error_of)
-        first, second = codec.quantizer.encode(points, density, block_classes)
-        integers = quantizer.integers_of(points, stream.size)
-        if codec.columns:
-            integers = codec.columns.multiplied(integers)
+        first, second, integers = _code_by_density(stream, codec, parts, classes, goal, budget, shaping, error_of)
     integers = integers.reshape(-1, kept)
     gain_moments = shaping.gain_moments(target, integers.astype(np.float32)) if shaping else None
     found = fit(parts, rotated, integers, codec.classes, codec.scale, gain_moments)
@@ -205,6 +195,36 @@ def encode_chunk(
     if inputs:
         energies += _output_energies(inputs, parts, rotated, integers, found.scales, codec)
     return b"".join(sections), Energies(*(energy * unit_energy for energy in energies))
+
+
+def _code_by_density(
+    stream: F32,
+    codec: E8EntropyCodec | TrellisCodec,
+    parts: Normalized,
+    classes: SizeClasses | None,
+    goal: Goal,
+    budget: int,
+    shaping: Shaping | None,
+    error_of: Callable[[npt.NDArray[np.int32]], float],
+) -> tuple[bytes, bytes, npt.NDArray[np.int32]]:
+    """Both sections of coordinates (count,) coded by a density, and the integers that they stand for."""
+    kept = stream.size // len(parts.classes)
+    density, blocks, block_classes = codec.density, blocks_of(stream), codec.block_classes(parts.classes, kept)
+    chooser: Chooser = codec.quantizer
+    if shaping:
+        chooser = successive.Successive(codec.quantizer, shaping.feedback, shaping.columns)
+    if goal.limit is None:
+        step = goal.step * _relative_rms(stream.reshape(-1, kept), parts.classes, classes, goal.rms)
+        points = quantizer.within_budget(chooser, blocks, block_classes, density, step, budget)
+    else:
+        limit = float(np.ldexp(goal.limit, -2 * parts.exponent))
+        points = quantizer.within_error(
+            chooser, blocks, block_classes, density, goal.step, limit,
+            lambda points: error_of(quantizer.integers_of(points, stream.size)),
+        )  # fmt: skip
+    first, second = codec.quantizer.encode(points, density, block_classes)
+    integers = quantizer.integers_of(points, stream.size)
+    return first, second, codec.columns.multiplied(integers) if codec.columns else integers
 
 
 def _output_energies(

@@ -1,4 +1,4 @@
-"""The native module (native/module.cpp). ValueError where shapes or sizes do not fit; outputs are filled in place."""
+"""The native module (native/module.cpp, bind_*.cpp). ValueError where sizes do not fit; outputs are filled in place."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-// libFuzzer harness of the native decoders, with the checks that module.cpp makes before it calls them. See README.md.
+// libFuzzer harness of the native decoders, with the checks that bind_*.cpp make before it calls them. See README.md.
 //
 // An input is a header (struct Header) and the bytes of the sections. Tables come from the file that LATQ_FUZZ_MODELS
 // names, written by corpus.py: they are made by Python code, which checks what it makes them from.

@@ -1,4 +1,4 @@
-// What every instruction set provides. Sizes are checked by the caller (module.cpp); nothing here allocates or throws.
+// What every instruction set provides. Sizes are checked by the caller (bind_*.cpp); nothing here allocates or throws.
 #pragma once
 
 #include <cstddef>

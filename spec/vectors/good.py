@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import encoded
 import numpy as np
 from pieces import (
     FIXED,
@@ -60,7 +61,7 @@ def vectors() -> Iterator[tuple[str, str, Build]]:
     yield from _outputs()
     yield from _ties()
     yield from _containers()
-    yield from _encoded()
+    yield from encoded.vectors()
 
 
 def _one(codec: Codec, shape: tuple[int, ...], content: Content = Content(), **tensor: object) -> Build:  # noqa: B008
@@ -425,29 +426,3 @@ def annex_a() -> bytes:
         data[int(offset) : int(offset) + 16] = bytes.fromhex(line)
     data[224 : 224 + len(text)] = text
     return bytes(data)
-
-
-def _encoded() -> Iterator[tuple[str, str, Build]]:
-    """As latq writes them, energies included: what is there once is not made again."""
-    for name, options in {
-        "e8-entropy": {"bits": 4}, "e8-fixed": {"bits": 4, "coding": "fixed"},
-        "below-r-star": {"bits": 0.4, "rotation": "hadamard"}, "trellis": {"bits": 3, "codec": "trellis"},
-        "scalar": {"bits": 4, "codec": "scalar"},
-        "scalar-entropy": {"bits": 4, "codec": "scalar", "coding": "entropy"},
-    }.items():  # fmt: skip
-        yield (
-            f"encoded-{name}",
-            f"latq.encode(N(0, 1) of 50 x 40, {options})",
-            lambda rng, options=options: latq.encode(rng.standard_normal((50, 40)).astype(np.float32), **options),
-        )
-    for name, bits in (("calibrated", 3), ("calibrated-kept", 0.5)):
-        yield f"encoded-{name}", f"24 x 64 of unequal sizes for inputs of unequal sizes, {bits} bits", _calibrated(bits)
-
-
-def _calibrated(bits: float) -> Build:
-    def build(rng: np.random.Generator) -> bytes:
-        weights = rng.standard_normal((24, 64)) * np.repeat([1, 8, 64], 8)[:, None]
-        inputs = rng.standard_normal((200, 64)) * np.geomspace(0.05, 3, 64)
-        return latq.encode(weights.astype(np.float32), bits, axis=1, calibration=inputs.astype(np.float32))
-
-    return build

@@ -8,20 +8,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from kaitaistruct import KaitaiStructError
+from ml_dtypes import bfloat16
 
+from latq import kernels
 from latq.container import BytesSource, ContainerReader
 from latq.container.records import SIGNATURE
 from latq.errors import LatqError
 
 KAITAI = Path(__file__).parent / "kaitai"
-sys.path.insert(0, str(KAITAI))
+SPEC = Path(__file__).parents[1] / "spec"
+sys.path[:0] = [str(KAITAI), str(SPEC / "vectors")]
 
 from latq_ksy import Latq  # noqa: E402
+from make import reference_reader  # noqa: E402
 
-SPEC = Path(__file__).parents[1] / "spec"
 FILES = sorted((SPEC / "vectors").glob("*.latq"))
 GOOD = [path for path in FILES if path.name.startswith("good-")]
 SCHEMA = json.loads((SPEC / "metadata.schema.json").read_text(encoding="utf-8"))
@@ -101,6 +105,47 @@ def test_kaitai(path: Path) -> None:
             assert path not in GOOD
         else:
             assert found.frame.payload == payload
+
+
+def test_examples_of_reconstruction() -> None:
+    """Those of 4.3: from scale, entry, mean and exponent to the bits of every type."""
+    rows = re.findall(r"^\| [\dA-F]{8} \|.*\|$", (SPEC / "latq-1.md").read_text(encoding="utf-8"), re.M)
+    assert len(rows) == 7
+    for row in rows:
+        scale, entry, mean, exponent, y, *found = (cell.strip() for cell in row.strip("|").split("|"))
+        s, z, mu = (np.array([int(bits or "0", 16)], np.uint32).view(np.float32) for bits in (scale, entry, mean))
+        assert (s.astype(np.float64) * z + mu).view(np.uint64)[0] == int(y, 16)
+        numbers = z[None], s.astype(np.float64), mu.astype(np.float64), int(exponent)
+        for dtype, bits in zip((np.float64, np.float32, np.float16, bfloat16), found, strict=True):
+            assert kernels.restored(*numbers, np.dtype(dtype)).tobytes()[::-1].hex().upper() == bits
+
+
+MEMBERS = {"rotation": "none", "seed": 0, "centre": False, "scale": "float16", "classes": 0, "kept": 65536}
+SCALAR = MEMBERS | {"codec": "scalar", "coding": "fixed", "alignment": "tensor", "levels": [-50, -20, -5, 5, 20, 50]}
+DENSITY = {"low": -2, "weights": [40, 16, 0, 16, 40], "odd": -6, "shifts": [0, 0], "widths": [0, -12]}
+E8 = (
+    MEMBERS | {"codec": "e8", "coding": "entropy", "alignment": "class", "classes": 2, "rotation": "hadamard"} | DENSITY
+)
+
+
+@pytest.mark.parametrize(
+    ("page", "codec", "entries"),
+    [
+        ("codec-scalar", SCALAR, [[-12.5, 1.25, 12.5], [-2.5, -2.5, 10]]),
+        ("codec-e8", E8, [[-0.5, -0.5, 0.5, -0.5], [1.5, 1.5, 1.5, 4.5]]),
+    ],
+)
+def test_examples_of_payloads(page: str, codec: dict[str, Any], entries: list[list[float]]) -> None:
+    """The bytes of their tables, by the reference reader."""
+    table = (
+        (SPEC / f"{page}.md")
+        .read_text(encoding="utf-8")
+        .partition("whole payload of a chunk")[2]
+        .partition("\n\n## ")[0]
+    )
+    payload = bytes.fromhex("".join(re.findall(r"^\| `([\da-f ]+)` \|", table, re.M)))
+    found = reference_reader().e8_chunk(payload, codec, np.shape(entries), np.dtype(np.float32))
+    assert found.tolist() == entries
 
 
 def test_links() -> None:

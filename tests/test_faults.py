@@ -141,8 +141,43 @@ def test_a_checkpoint_killed_at_every_step(inputs: None) -> None:
         found = contents("restored")
         assert found.items() <= whole.items()
         assert code or found == whole
+        assert not former_files("restored") or code
     assert in_child(lambda: run_command(command)) == 0
     assert contents("restored") == whole
+
+
+def former_files(folder: str) -> set[str]:
+    """Old files in the temporary folders of exchanges that were killed."""
+    return {path.name for path in Path(folder).glob(".latq.*/former/*")}
+
+
+def test_the_next_exchange_undoes_one_that_was_killed(inputs: None) -> None:
+    """Old files that were out of the way come back, unless all new ones had come; nothing of it is left."""
+
+    def exchange(number: int, *names: str) -> None:
+        with atomic_files("models", names, force=True) as folder:
+            for name in names:
+                (folder / name).write_bytes(b"%d" % number)
+
+    Path("models").mkdir()
+    seen = set()
+    for step in range(1, 200):
+        for path in contents("models"):
+            Path(path).unlink()
+        exchange(1, "a", "b")
+        code = killed_at(step, lambda: exchange(2, "a", "b"))
+        left = len(former_files("models"))
+        exchange(3, "c")
+        assert former_files("models") == set()
+        found = contents("models")
+        assert found.pop("models/c") == b"3"
+        # Killed between two files that came, the first new one gives way to the old one.
+        assert set(found) == {"models/a", "models/b"}
+        assert len(set(found.values())) == 1
+        seen.add((left, found["models/a"]))
+        if code != -signal.SIGKILL:
+            break
+    assert seen >= {(0, b"1"), (1, b"1"), (2, b"1"), (2, b"2"), (0, b"2")}
 
 
 @every_command

@@ -335,8 +335,9 @@ class Metadata:
         except msgspec.ValidationError as error:
             raise CorruptError(f"{where}: metadata: {error}") from None
         metadata = cls(outline.kind, outline.extras, codecs, outline.tensors)
+        blocks = [_blocks_of(codec) for codec in metadata.codecs]  # once: many tensors may share a codec of many steps
         for number, entry in enumerate(metadata.tensors):
-            _check_tensor(entry, metadata.codecs, where)
+            _check_tensor(entry, metadata.codecs, blocks, where)
             _check_tie(number, metadata.tensors, where)
         for codec in metadata.codecs:
             _check_codec(codec, where)
@@ -462,7 +463,7 @@ def unfit(name: str, shape: Sequence[int]) -> str | None:
     return None
 
 
-def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
+def _check_tensor(entry: TensorEntry, codecs: list[Codec], blocks: list[int | None], where: str) -> None:
     where = f"{where}: tensor {entry.name!r}"
     if entry.dtype not in DTYPES:
         raise UnsupportedError(f"{where}: unknown dtype {entry.dtype!r}; update latq")
@@ -473,16 +474,20 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], where: str) -> None:
     if entry.axis >= max(len(entry.shape), 1):
         raise CorruptError(f"{where}: axis {entry.axis} of {len(entry.shape)} dimensions")
     codec = codecs[entry.codec]
-    if isinstance(codec, DensityCodec) and not _have_steps(entry, codec):
+    if isinstance(codec, DensityCodec) and not _has_blocks(entry, codec, blocks[entry.codec]):
         raise CorruptError(f"{where}: the steps of its codec are not those of as many blocks as its vectors have")
     if isinstance(codec, MatrixCodec) and entry.dtype not in QUANTIZABLE:
         raise CorruptError(f"{where}: dtype {entry.dtype} cannot be quantized")
 
 
-def _have_steps(entry: TensorEntry, codec: DensityCodec) -> bool:
+def _blocks_of(codec: Codec) -> int | None:
+    """Blocks that a vector has by the steps of its codec; None where there is one step."""
+    return codec.columns.blocks if isinstance(codec, DensityCodec) and codec.columns else None
+
+
+def _has_blocks(entry: TensorEntry, codec: DensityCodec, blocks: int | None) -> bool:
     """Whether all blocks of its vectors have a step, and no other."""
-    lengths, columns = Tiling.of(entry, codec).lengths, codec.columns
-    return columns is None or all(codec.kept_of(length) == 8 * columns.blocks for length in lengths)
+    return blocks is None or all(codec.kept_of(length) == 8 * blocks for length in Tiling.of(entry, codec).lengths)
 
 
 def _check_tie(number: int, tensors: Sequence[TensorEntry], where: str) -> None:

@@ -13,6 +13,8 @@ from latq.errors import InputError
 from latq.sources.files import split_spec
 from latq.urls import is_url
 
+# Names of what is temporary, and of the folder in it of the files that an exchange replaces.
+_PREFIX, _SUFFIX, _FORMER = ".latq.", ".tmp", "former"
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 
 
@@ -110,19 +112,33 @@ def atomic_files(
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Others who exchange files of ``folder`` wait, so that its files are all from one; where the file system knows no
-    locks, they do not."""
+    locks, they do not. What a process left that was killed in the middle is undone first."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _undo_exchanges(folder)
         yield
     finally:
         os.close(descriptor)
 
 
+def _undo_exchanges(folder: Path) -> None:
+    """Old files come back from exchanges that did not end, and go for good after those that did: only they have a
+    folder of such files, which nobody else has while we alone exchange."""
+    for fresh in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        former = fresh / _FORMER
+        if not former.is_dir():
+            continue
+        if any(path != former for path in fresh.iterdir()):
+            for path in former.iterdir():
+                os.replace(path, folder / path.name)
+        rmtree(fresh, ignore_errors=True)
+
+
 def _exchange(fresh: Path, target: Path, names: Sequence[str]) -> None:
     """Move files from ``fresh`` to ``target``: all of them, or, after an error or a signal, none."""
-    former = fresh / "former"
+    former = fresh / _FORMER
     former.mkdir()
     try:
         for name in reversed(names):
@@ -141,7 +157,7 @@ def _exchange(fresh: Path, target: Path, names: Sequence[str]) -> None:
 
 def _temporary(target: Path) -> Path:
     """A name beside ``target`` that nobody else has."""
-    return target.with_name(f".latq.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    return target.with_name(f"{_PREFIX}{os.getpid()}.{os.urandom(4).hex()}{_SUFFIX}")
 
 
 def check_output(target: Path, shown: str, force: bool, inputs: Sequence[str]) -> None:

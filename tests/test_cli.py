@@ -53,6 +53,13 @@ def test_help_of_every_verb():
     assert all(verb.encode() in latq("--help").stdout for verb in entry.VERBS)
 
 
+def test_no_arguments_show_the_help_as_a_usage_error():
+    ended = latq()
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    assert ended.stderr == latq("-h").stdout
+
+
 def test_version():
     assert latq("--version").stdout.decode().startswith(f"latq {__version__} ")
 

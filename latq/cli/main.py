@@ -40,7 +40,7 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=_Verbs, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", message="latq %(version)s (format 1.0)")
 def cli() -> None:
     """Compress matrices for multiplication.
@@ -63,6 +63,9 @@ def run(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} -h" if error.ctx else ""
         return fail(error.format_message().rstrip(".") + hint, 2, as_json)

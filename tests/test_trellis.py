@@ -12,16 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_entropy import distortion, gaussian, sample
+from test_reference_entropy import check_alike, members
 from test_reference_reader import (
     check_accepted,
-    check_alike,
     check_refused,
     class_section,
     codec_of,
     crafted,
     latq_min,
     matrix,
-    members,
     outliers,
     small_files,
     unequal,

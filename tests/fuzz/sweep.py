@@ -173,6 +173,7 @@ def main() -> int:
     parser.add_argument("rest", nargs="*")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--no-cap", action="store_true", help="as AddressSanitizer needs it, which maps terabytes")
     options = parser.parse_args()
     is_random = options.what in ("damaged", "forged")
     count = int(options.rest.pop(0)) if is_random else None
@@ -181,7 +182,8 @@ def main() -> int:
     ]
     outcomes: Counter[str] = Counter()
     findings, start = 0, time.monotonic()
-    cap_memory()
+    if not options.no_cap:
+        cap_memory()
     warnings.simplefilter("error")
     for done, (name, check, data) in enumerate(cases(options.what, files, options.seed)):
         if done == count or time.monotonic() - start > options.seconds:

@@ -227,6 +227,18 @@ def _matrices() -> Iterator[tuple[str, str, Build]]:
             [FIXED | {"centre": True}],
         ),
     )
+    plain = FIXED | {"centre": True, "rotation": "none", "q": 3}
+    yield (
+        "zero-means",
+        "means of -0: +0 where the integer is 0, but -0 by a scale of -0 where it is not less than 0",
+        _some(
+            [
+                Tensor("plus", (40, 2), content=Content(scale=1.0, mean=-0.0)),
+                Tensor("minus", (40, 2), content=Content(scale=-0.0, mean=-0.0)),
+            ],
+            [plain],
+        ),
+    )
     yield (
         "zero-vectors",
         "all integers are 0, without rotation and means",

@@ -56,6 +56,7 @@ class Content:
     spread: float = 6.0
     exponent: int = 0
     scale: float | None = None  # all scales, where they are not to be random
+    mean: float | None = None  # all means, likewise
 
 
 def random_payload(codec: Codec, vectors: int, length: int, content: Content, rng: np.random.Generator) -> bytes:
@@ -67,9 +68,10 @@ def random_payload(codec: Codec, vectors: int, length: int, content: Content, rn
     count = codec["classes"] or vectors
     scales = 2.0 ** rng.uniform(-3, 3, count) if content.scale is None else np.full(count, content.scale)
     alignments = rng.uniform(-0.01, 0.3, count) if codec["alignment"] != "tensor" else np.empty(0)
+    means = rng.normal(0, 5, vectors * codec["centre"]) if content.mean is None else np.full(vectors, content.mean)
     return b"".join([
         struct.pack("<hHII", content.exponent, 0, len(named), len(first)),
-        rng.normal(0, 5, vectors * codec["centre"]).astype("<f4").tobytes(),
+        means.astype("<f4").tobytes(),
         scales.astype("<f2" if codec["scale"] == "float16" else "<f4").tobytes(),
         alignments.astype("<f2").tobytes(),
         named, first, second,

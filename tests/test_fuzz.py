@@ -16,6 +16,9 @@ sys.path.insert(0, str(FUZZ))
 from mutate import VECTORS, damaged, forged, parts_of_file  # noqa: E402
 from sweep import Original, flipped, verified  # noqa: E402
 
+import latq  # noqa: E402
+from latq.pipeline.metadata import _columns  # noqa: E402
+
 GOOD = sorted(VECTORS.glob("good-*.latq"))
 EACH = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -69,3 +72,15 @@ def test_memory_is_bounded() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 findings" in done.stdout
+
+
+def test_steps_of_a_shared_codec_are_added_up_once() -> None:
+    """However many tensors have it: each time takes as long as the codec has runs."""
+    parts = parts_of_file((VECTORS / "good-trellis-steps.latq").read_bytes())
+    (first, *_) = parts.metadata["tensors"]
+    parts.metadata["tensors"] = [{**first, "name": f"{i}", "same_as": 0 if i else -1} for i in range(1000)]
+    before = _columns.cache_info()
+    with latq.open(bytes(parts.build().data)) as file:
+        assert len(file) == 1000
+    after = _columns.cache_info()
+    assert after.hits + after.misses - before.hits - before.misses < 10

@@ -220,6 +220,7 @@ int64_t choose_paths(Array<const float, 2> x, Array<const int32_t, 1> classes, s
 
 size_t low_size_of(const Array<const int32_t, 1>& classes, const PointModel& model) {
     size_t size = 0;
+    if (std::all_of(model.shifts, model.shifts + model.classes, [](int32_t shift) { return shift == 0; })) return 0;
     for (size_t b = 0; b < classes.shape(0); ++b) size += (size_t)model.shifts[classes.data()[b]];
     return size;
 }
@@ -240,20 +241,53 @@ std::pair<size_t, size_t> encode(Array<const int32_t, 2> points, Array<const int
     return {found[0], found[1]};
 }
 
-// ``last`` are the arguments of a kernel between the model and its output.
-template <auto KERNEL, class... Last>
-bool decode(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
-            Last... last, Array<float, 2> points) {
+// What decoders are given of a stream; nothing if the states are not there.
+std::optional<PointStream> stream_of(const Octets& stream, const Octets& rest, const Array<const int32_t, 1>& classes,
+                                     size_t lanes, const PointModel& model, void* points) {
     const size_t blocks = classes.shape(0), size = stream.shape(0);
-    require(points.shape(0) == blocks && points.shape(1) == 8 && lanes_are_sound(lanes, blocks), "points: shapes differ");
-    nb::gil_scoped_release unlocked;
+    require(lanes_are_sound(lanes, blocks), "points: shapes differ");
     check_classes(classes, blocks, model);
     const size_t low_size = low_size_of(classes, model);
     require(rest.shape(0) >= low_size && (rest.shape(0) - low_size) % 4 == 0, "points: wrong number of low bits");
-    if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
+    if (size < 4 * lanes || (size - 4 * lanes) % 2) return {};
     const size_t escapes = (rest.shape(0) - low_size) / 4;
-    return (active->*KERNEL)(stream.data(), (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes,
-                             low_size, classes.data(), blocks, lanes, model, last..., points.data());
+    return PointStream{stream.data(),  (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes, low_size,
+                       classes.data(), blocks,                 lanes,       points,  Found::DAMAGED};
+}
+
+// Arrays are taken as they are. Of every stream what became of it.
+template <class Out, auto KERNEL>
+std::vector<Found> decode_points(const std::vector<nb::tuple>& given, const PointModel& model) {
+    std::vector<PointStream> streams;
+    std::vector<size_t> places;
+    for (size_t i = 0; i < given.size(); ++i) {
+        require(given[i].size() == 5, "points: a stream has five parts");
+        const auto stream = nb::cast<Octets>(given[i][0], false), rest = nb::cast<Octets>(given[i][1], false);
+        const auto classes = nb::cast<Array<const int32_t, 1>>(given[i][2], false);
+        const auto points = nb::cast<Array<Out, 2>>(given[i][4], false);
+        require(points.shape(0) == classes.shape(0) && points.shape(1) == 8, "points: shapes differ");
+        const size_t lanes = nb::cast<size_t>(given[i][3]);
+        if (const auto found = stream_of(stream, rest, classes, lanes, model, points.data())) {
+            streams.push_back(*found);
+            places.push_back(i);
+        }
+    }
+    {
+        nb::gil_scoped_release unlocked;
+        (active->*KERNEL)(streams.data(), streams.size(), model);
+    }
+    std::vector<Found> found(given.size(), Found::DAMAGED);
+    for (size_t i = 0; i < places.size(); ++i) found[places[i]] = streams[i].found;
+    return found;
+}
+
+bool decode_paths(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
+                  uint32_t h0, uint32_t h1, Array<float, 2> points) {
+    require(points.shape(0) == classes.shape(0) && points.shape(1) == 8, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    const auto of = stream_of(stream, rest, classes, lanes, model, points.data());
+    return of && active->decode_paths(of->stream, of->words, of->escapes, of->escape_count, of->low, of->low_size,
+                                      of->classes, of->blocks, lanes, model, h0, h1, points.data());
 }
 
 size_t precision_index(size_t precision) {
@@ -336,14 +370,26 @@ void check_index(const Octets& index, size_t blocks, size_t scales) {
 }
 
 template <class T, auto KERNEL>
+bool unpack_digits(Octets data, int radix, int low_bits, Array<T, 1> digits) {
+    require(radix == 1 || radix == 3 || radix == 5 || radix == 7, "digits: unknown radix");
+    require(low_bits >= 0 && radix << low_bits <= 1 << (8 * sizeof(T)) && low_bits <= 12, "digits: q is out of range");
+    const size_t count = digits.shape(0);
+    const size_t per_word = radix == 3 ? 5 : radix == 5 ? 3 : 11, width = radix == 3 ? 8 : radix == 5 ? 7 : 31;
+    const size_t high = radix == 1 ? 0 : ((count + per_word - 1) / per_word * width + 7) / 8;
+    require(data.shape(0) >= (count * low_bits + 7) / 8 + high, "digits: too few bytes");
+    nb::gil_scoped_release unlocked;
+    return (active->*KERNEL)(data.data(), data.shape(0), radix, low_bits, count, digits.data());
+}
+
+template <class T, class Out, auto KERNEL>
 void codewords(Array<const T, 2> digits, Octets index, Array<const int32_t, 1> scales, int32_t q,
-               Array<const int32_t, 1> offset, Array<float, 2> out) {
+               Array<const int32_t, 1> offset, Array<Out, 2> out) {
     const size_t blocks = digits.shape(0), count = scales.shape(0);
     require(digits.shape(1) == 8 && out.shape(0) == blocks && out.shape(1) == 8, "codewords: shapes differ");
     require(count >= 1 && count <= MAX_SCALES && offset.shape(0) == 8, "codewords: shapes differ");
-    require(q >= 1 && q <= 4096, "codewords: q is out of range");
-    for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= q, "codewords: the offset is out of range");
-    float table[MAX_SCALES] = {};
+    require(q >= 2 && q <= 4096, "codewords: q is out of range");
+    for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= 4, "codewords: the offset is out of range");
+    Out table[MAX_SCALES] = {};
     std::copy_n(scales.data(), count, table);
     nb::gil_scoped_release unlocked;
     check_index(index, blocks, count);
@@ -551,6 +597,20 @@ bool narrowed(Array<const float, 2> x, Array<T, 2> out, Array<double, 1> squares
     return (active->*KERNEL)(x.data(), rows, n, out.data(), squares.data());
 }
 
+template <class T, auto KERNEL>
+void squared_norms(Array<const T, 2> x, Array<double, 1> squares) {
+    require(squares.shape(0) == x.shape(0), "products: shapes differ");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(x.data(), x.shape(0), x.shape(1), squares.data());
+}
+
+void summed_energies(Array<const uint8_t, 2> index, Array<const int64_t, 1> energies, Array<double, 1> sums) {
+    const size_t rows = index.shape(0), blocks = index.shape(1);
+    require(sums.shape(0) == rows && energies.shape(0) == 256, "products: shapes differ");
+    nb::gil_scoped_release unlocked;
+    active->summed_energies(index.data(), rows, blocks, energies.data(), sums.data());
+}
+
 using Gains = Array<const double, 1>;
 
 template <class T, class Out, auto KERNEL>
@@ -613,10 +673,16 @@ NB_MODULE(_core, m) {
           nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg().noconvert());
     m.attr("TRELLISES") = trellises();
     add(m, "encode_points", &encode<&Kernels::encode_points>);
-    add(m, "decode_points", &decode<&Kernels::decode_points>);
+    nb::enum_<Found>(m, "Found")
+        .value("SOUND", Found::SOUND)
+        .value("BEYOND", Found::BEYOND)
+        .value("DAMAGED", Found::DAMAGED);
+    m.def("decode_points", &decode_points<float, &Kernels::decode_points_float>);
+    m.def("decode_points8", &decode_points<int8_t, &Kernels::decode_points8>);
+    m.def("decode_points16", &decode_points<int16_t, &Kernels::decode_points16>);
     add(m, "path_costs", &costs<&Kernels::path_costs>);
     add(m, "encode_paths", &encode<&Kernels::encode_paths>);
-    add(m, "decode_paths", &decode<&Kernels::decode_paths, uint32_t, uint32_t>);
+    add(m, "decode_paths", &decode_paths);
 
     add(m, "decode_symbols", &decode_symbols);
     add(m, "encode_symbols", &encode_symbols);
@@ -629,8 +695,12 @@ NB_MODULE(_core, m) {
     add(m, "pack_bits", &pack_bits<uint32_t, &Kernels::pack32>);
     add(m, "split_digits", &split_digits);
     add(m, "join_digits", &join_digits);
-    add(m, "codewords", &codewords<uint8_t, &Kernels::codewords8>);
-    add(m, "codewords", &codewords<uint16_t, &Kernels::codewords16>);
+    add(m, "unpack_digits", &unpack_digits<uint8_t, &Kernels::unpack_digits8>);
+    add(m, "unpack_digits", &unpack_digits<uint16_t, &Kernels::unpack_digits16>);
+    add(m, "codewords", &codewords<uint8_t, float, &Kernels::codewords8>);
+    add(m, "codewords", &codewords<uint16_t, float, &Kernels::codewords16>);
+    add(m, "codewords", &codewords<uint8_t, int16_t, &Kernels::short_codewords8>);
+    add(m, "codewords", &codewords<uint16_t, int16_t, &Kernels::short_codewords16>);
 
     m.attr("SLICE") = SLICE;
     m.attr("PRICES") = PRICES;
@@ -670,6 +740,9 @@ NB_MODULE(_core, m) {
 
     add(m, "narrowed", &narrowed<int8_t, &Kernels::narrowed8>);
     add(m, "narrowed", &narrowed<int16_t, &Kernels::narrowed16>);
+    add(m, "squared_norms", &squared_norms<int8_t, &Kernels::squared_norms8>);
+    add(m, "squared_norms", &squared_norms<int16_t, &Kernels::squared_norms16>);
+    add(m, "summed_energies", &summed_energies);
     add(m, "add_products", &products<int8_t, double, &Products::add8>);
     add(m, "add_products", &products<int16_t, double, &Products::add16>);
     add(m, "put_products", &products<int8_t, float, &Products::put8>);

@@ -114,7 +114,8 @@ class TestCodec:
         classes = np.random.default_rng(seed).integers(0, 3, blocks)
         points, _ = E8.choose(blocks_of(x), classes, design.step, design.density)
         stream, rest = E8.encode(points, design.density, classes)
-        assert (E8.decode(stream, rest, design.density, classes, x.size) == integers_of(points, x.size)).all()
+        (decoded,) = E8.decode([(stream, rest, classes)], design.density)
+        assert (decoded[: x.size] == integers_of(points, x.size)).all()
         assert len(stream) + len(rest) <= size_of(int(E8.costs(points, design.density, classes).sum()), points.size)
 
     def test_loses_an_eighth_and_a_half_of_a_bit(self) -> None:
@@ -141,11 +142,11 @@ class TestCodec:
         assert len(rest) == 4
         for bad in ((stream[:-2], rest), (stream + b"\0\0", rest), (stream, b""), (stream, rest * 2), (b"", rest)):
             with pytest.raises(CorruptError):
-                E8.decode(*bad, density, classes, x.size)
+                E8.decode([(*bad, classes)], density)
         flipped = bytearray(stream)
         flipped[40] ^= 1
         with pytest.raises(CorruptError):
-            E8.decode(bytes(flipped), rest, density, classes, x.size)
+            E8.decode([(bytes(flipped), rest, classes)], density)
 
 
 class TestFiles:

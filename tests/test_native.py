@@ -15,15 +15,15 @@ from latq import kernels
 from latq.codecs.e8 import E8Params
 from latq.codecs.e8_design import offset_for, tables_for
 from latq.codecs.quantizer import lanes_for
-from latq.coding import rans
+from latq.coding import packing, rans
 from latq.coding.model import Density
 from latq.kernels import matrices, points, products, reference, search, vectors
-from latq.kernels.points import PointModel
+from latq.kernels.points import PointModel, PointStream
 
 if kernels.IMPLEMENTATION == "reference":
     pytest.skip("latq has no native kernels here", allow_module_level=True)
 
-from latq.kernels import compiled
+from latq.kernels import compiled, compiled_points
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -130,14 +130,59 @@ class TestPoints:
         lanes = lanes_for(blocks)
         costs = points.point_costs(found, classes, model)
         stream, rest = points.encode_points(found, classes, model, lanes)
-        assert same(compiled.point_costs(found, classes, model), costs)
-        assert compiled.encode_points(found, classes, model, lanes) == (stream, rest)
-        decoded = points.decode_points(stream, rest, classes, model, lanes)
-        again = compiled.decode_points(stream, rest, classes, model, lanes)
+        assert same(compiled_points.point_costs(found, classes, model), costs)
+        assert compiled_points.encode_points(found, classes, model, lanes) == (stream, rest)
+        given = [PointStream(stream, rest, classes, lanes)]
+        (decoded,), (again,) = points.decode_points(given, model), compiled_points.decode_points(given, model)
         assert decoded is not None
         assert again is not None
         assert same(again, decoded)
         assert (decoded == found.astype(np.float32)).all()
+
+    @given(
+        shifts=st.sampled_from([None, (0,), (3,), (0, 0), (2, 1, 0, 0), (16, 5)]),
+        spread=st.sampled_from([0.5, 3.0, 12.0, 60.0]),
+        lengths=st.lists(st.sampled_from([1, 70, 2500, 2048, 2081, 4099]), min_size=2, max_size=5),
+        run=st.sampled_from([1, 50, 5000]),
+        outlier=st.sampled_from([0, 126, 128, 40_000, 2**30]),
+        damaged=st.integers(0, 5),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_several_streams(
+        self,
+        shifts: tuple[int, ...] | None,
+        spread: float,
+        lengths: list[int],
+        run: int,
+        outlier: int,
+        damaged: int,
+    ) -> None:
+        """Decoded together they are what each is, in as few bits as hold it; damage stays with its stream."""
+        model = model_of(shifts, spread) if shifts else crowded_model()
+        given, expected = [], []
+        for seed, blocks in enumerate(lengths):
+            classes = np.repeat(np.random.default_rng(seed).integers(0, model.first.size, blocks), run)[:blocks]
+            found = lattice_points(seed, blocks, spread) << model.shifts[classes]
+            if seed == 1 and not model.shifts.any():
+                found[:, blocks // 2] = 2 * (outlier // 2)
+            stream, rest = points.encode_points(found, classes, model, lanes_for(blocks))
+            if seed == damaged:
+                stream = stream[:-2]
+            given.append(PointStream(stream, rest, classes, lanes_for(blocks)))
+            expected.append(None if seed == damaged else found)
+        for narrow in (False, True):
+            again = compiled_points.decode_points(given, model, narrow)
+            assert len(again) == len(given)
+            for own, true, defined in zip(again, expected, points.decode_points(given, model, narrow), strict=True):
+                assert (own is None) == (true is None) == (defined is None)
+                if own is None or true is None or defined is None:
+                    continue
+                assert (own == true.astype(np.float32)).all()
+                assert (own == defined).all()
+                peak = np.abs(true.astype(np.int64)).max()
+                assert (own.dtype == np.float32) == (not narrow or peak >= 1 << 15)
+                if not model.shifts.any():
+                    assert own.dtype == defined.dtype
 
     @given(
         step=st.sampled_from([4.0, 0.7, 0.05, 2.0**-10]),
@@ -156,7 +201,7 @@ class TestPoints:
         x = numbers(2 * seed, 8, blocks)
         for used in (model, None):
             expected, cost = points.choose_points(x, of, np.float32(step), used)
-            found, also = compiled.choose_points(x, of, np.float32(step), used)
+            found, also = compiled_points.choose_points(x, of, np.float32(step), used)
             assert same(found, expected)
             assert also == cost
 
@@ -164,7 +209,7 @@ class TestPoints:
         x, classes = np.zeros((8, 100), np.float32), np.zeros(100, np.intp)
         expected, cost = points.choose_points(x, classes, np.float32(1), model_of((0,), 2.0))
         assert not expected.any()
-        assert compiled.choose_points(x, classes, np.float32(1), model_of((0,), 2.0))[1] == cost
+        assert compiled_points.choose_points(x, classes, np.float32(1), model_of((0,), 2.0))[1] == cost
 
     @given(cut=st.integers(0, 2000), flip=st.integers(0, 10**6))
     @settings(max_examples=60, deadline=None)
@@ -173,19 +218,23 @@ class TestPoints:
         stream, rest = points.encode_points(lattice_points(1, 2500, 3.0), classes, model, 32)
         damaged = bytearray(stream[: len(stream) - cut])
         damaged[flip % len(damaged)] ^= 1 << flip % 8
-        expected = points.decode_points(bytes(damaged), rest, classes, model, 32)
-        found = compiled.decode_points(bytes(damaged), rest, classes, model, 32)
+        given = [PointStream(bytes(damaged), rest, classes, 32), PointStream(stream, rest[4:], classes, 32)]
+        expected, _ = points.decode_points(given, model)
+        found, short = compiled_points.decode_points(given, model)
         assert (found is None) == (expected is None)
-        assert compiled.decode_points(stream, rest[4:], classes, model, 32) is None
+        assert short is None
 
     def test_bounds(self) -> None:
         model, x = model_of((0,), 2.0), np.zeros((8, 40), np.float32)
         for classes in (np.ones(40, np.intp), np.full(40, -1), np.zeros(39, np.intp)):
             with pytest.raises(ValueError, match="class"):
-                compiled.choose_points(x, classes, np.float32(1), model)
-        assert compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 1) is None
+                compiled_points.choose_points(x, classes, np.float32(1), model)
+        empty = PointStream(b"", b"", np.zeros(4, np.intp), 1)
+        assert compiled_points.decode_points([empty, empty], model) == [None, None]
         with pytest.raises(ValueError, match="shapes"):
-            compiled.decode_points(b"", b"", np.zeros(4, np.intp), model, 3)
+            compiled_points.decode_points([empty._replace(lanes=3)], model)
+        with pytest.raises(ValueError, match="class"):
+            compiled_points.decode_points([empty, empty._replace(classes=np.full(4, 2))], model_of((0, 0), 2.0))
 
 
 @pytest.mark.usefixtures("isa")
@@ -201,8 +250,49 @@ class TestFixed:
         rng = np.random.default_rng(seed)
         digits = rng.integers(0, q, (8, blocks)).astype(reference.digit_type(q))
         index = rng.integers(0, 16, blocks).astype(np.uint8)
-        args = digits, q, np.array(offset, np.int32), rng.integers(1, 256, 16).astype(np.int32), index
+        scales = rng.integers(1, 256, 16).astype(np.int32)
+        args = digits, q, np.array(offset, np.int32), scales, index
         assert same(compiled.scaled_codewords(*args), reference.scaled_codewords(*args))
+        few = np.minimum(scales, ((1 << 15) - 1) // (2 * q))
+        args = digits, q, np.array(offset, np.int32), few, index, np.int16
+        assert same(compiled.scaled_codewords(*args), reference.scaled_codewords(*args))
+
+    @pytest.mark.parametrize("q", [2, 3, 4, 5])
+    def test_every_codeword(self, q: int) -> None:
+        """Of all ties of small codebooks."""
+        digits = np.stack(np.meshgrid(*[np.arange(q, dtype=np.uint8)] * 6), axis=0).reshape(6, -1)
+        digits = np.concatenate([digits, digits[:2][::-1]])
+        index = np.arange(digits.shape[1]).astype(np.uint8) % 16
+        for offset in (np.zeros(8, np.int32), np.array(offset_for(q), np.int32)):
+            args = digits, q, offset, np.arange(1, 17, dtype=np.int32), index
+            assert same(compiled.scaled_codewords(*args), reference.scaled_codewords(*args))
+            assert same(compiled.scaled_codewords(*args, np.int16), reference.scaled_codewords(*args, np.int16))
+
+    @given(
+        radix=st.sampled_from([1, 3, 5, 7]),
+        low_bits=st.integers(0, 9),
+        count=st.one_of(st.integers(0, 300), st.sampled_from([10_560, 10_567, 21_121])),
+        damaged=st.booleans(),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_planes_of_digits(self, radix: int, low_bits: int, count: int, damaged: bool, seed: int) -> None:
+        q = radix << low_bits
+        if q < 2:
+            return
+        digits = np.random.default_rng(seed).integers(0, q, count).astype(reference.digit_type(q))
+        data = packing.pack(digits, q)
+        if damaged and radix > 1 and data:
+            data = data[: -(-count * low_bits // 8)] + b"\xff" * (len(data) - -(-count * low_bits // 8))
+        found = compiled.unpack_digits(data, radix, low_bits, count)
+        expected = reference.unpack_digits(data, radix, low_bits, count)
+        assert (found is None) == (expected is None)
+        if expected is not None:
+            assert same(found, expected)
+            assert damaged or (expected == digits).all()
+        if data:
+            with pytest.raises(ValueError, match="too few"):
+                compiled.unpack_digits(data[:-1], radix, low_bits, count)
 
     @given(
         q=st.sampled_from([2, 3, 4, 5, 7, 10, 12, 14, 16, 24, 56, 1024, 4096]),
@@ -398,6 +488,14 @@ class TestProducts:
         assert (found[0] == x).all()
         assert same(found[0], expected[0])
         assert same(found[1], expected[1])
+        assert same(compiled.squared_norms(found[0]), expected[1])
+        assert same(products.squared_norms(found[0]), expected[1])
+
+    @pytest.mark.parametrize("shape", [(0, 5), (3, 0), (5, 1), (2, 5000)])
+    def test_summed_energies(self, shape: tuple[int, int]) -> None:
+        rng = np.random.default_rng(0)
+        index, energies = rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 1 << 40, 256)
+        assert same(compiled.summed_energies(index, energies), products.summed_energies(index, energies))
 
     @given(
         shape=st.tuples(st.integers(0, 70), st.integers(0, 70), st.integers(1, 140)),
@@ -421,7 +519,7 @@ class TestProducts:
             getattr(products, name)(a, b, *gains, expected[:, apart:])
             assert same(found, expected)
 
-    @pytest.mark.parametrize("shape", [(3, 300, 33), (300, 3, 33), (600, 40, 5), (2, 2, 140_000)])
+    @pytest.mark.parametrize("shape", [(3, 300, 33), (300, 3, 33), (600, 40, 5), (9, 9, 70), (2, 2, 140_000)])
     @pytest.mark.parametrize("dtype", ["int8", "int16"])
     @pytest.mark.parametrize("ends", [("min", "min"), ("min", "max"), ("max", "min"), ("max", "max")])
     def test_extremes(self, shape: tuple[int, int, int], dtype: str, ends: tuple[str, str]) -> None:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_native import compiled, crowded_model, isa, model_of, numbers, same  # noqa: F401
+from test_native import compiled, compiled_points, crowded_model, isa, model_of, numbers, same  # noqa: F401
 
 from latq.codecs.quantizer import lanes_for
 from latq.codecs.trellis import TRELLISES
@@ -47,13 +47,13 @@ class TestPaths:
         x = numbers(2 * seed, 8, blocks) * np.float32(spread) * (1 << model.shifts[classes]).astype(np.float32)
         lanes = lanes_for(blocks)
         # Paths of another trellis have wrong parities, which escapes may have too.
-        found, _ = compiled.choose_paths(x, classes, np.float32(2), None, TRELLISES["fast"], lanes)
+        found, _ = compiled_points.choose_paths(x, classes, np.float32(2), None, TRELLISES["fast"], lanes)
         costs = paths.path_costs(found, classes, model)
         stream, rest = paths.encode_paths(found, classes, model, lanes)
-        assert same(compiled.path_costs(found, classes, model), costs)
-        assert compiled.encode_paths(found, classes, model, lanes) == (stream, rest)
+        assert same(compiled_points.path_costs(found, classes, model), costs)
+        assert compiled_points.encode_paths(found, classes, model, lanes) == (stream, rest)
         decoded = paths.decode_paths(stream, rest, classes, model, code, lanes)
-        again = compiled.decode_paths(stream, rest, classes, model, code, lanes)
+        again = compiled_points.decode_paths(stream, rest, classes, model, code, lanes)
         assert (decoded is None) == (again is None)
         if code == TRELLISES["fast"]:
             assert decoded is not None
@@ -85,7 +85,7 @@ class TestPaths:
         x = numbers(2 * seed, 8, blocks)
         for used in (model, None):
             expected, cost = paths.choose_paths(x, classes, np.float32(step), used, code, lanes_for(blocks))
-            found, also = compiled.choose_paths(x, classes, np.float32(step), used, code, lanes_for(blocks))
+            found, also = compiled_points.choose_paths(x, classes, np.float32(step), used, code, lanes_for(blocks))
             assert same(found, expected)
             assert also == cost
 
@@ -93,10 +93,10 @@ class TestPaths:
     @settings(max_examples=30, deadline=None)
     def test_damage_is_noticed_alike(self, cut: int, flip: int) -> None:
         model, classes, code = model_of((0, 2), 3.0), np.arange(2500) % 2, TRELLISES["fast"]
-        values, _ = compiled.choose_paths(numbers(0, 8, 2500), classes, np.float32(0.7), None, code, 32)
+        values, _ = compiled_points.choose_paths(numbers(0, 8, 2500), classes, np.float32(0.7), None, code, 32)
         stream, rest = paths.encode_paths(values, classes, model, 32)
         damaged = bytearray(stream[: len(stream) - cut])
         damaged[flip % len(damaged)] ^= 1 << flip % 8
         expected = paths.decode_paths(bytes(damaged), rest, classes, model, code, 32)
-        found = compiled.decode_paths(bytes(damaged), rest, classes, model, code, 32)
+        found = compiled_points.decode_paths(bytes(damaged), rest, classes, model, code, 32)
         assert (found is None) == (expected is None)

@@ -264,3 +264,10 @@ def test_a_journal_that_is_damaged(pair, run, refused):
     assert "delete it" in refused(1, *product)
     Path("c.npy.part.json").write_text("")
     run(*product)
+
+
+def test_error_bars_do_not_replace_the_product(run, pair, capsys: pytest.CaptureFixture[str]) -> None:
+    for other in ("c.npy", "./c.npy"):
+        assert run_command(["product", "a.latq", "b.latq", "-o", "c.npy", "--error-bars", other, "-f"]) == 2
+        assert "name another file" in capsys.readouterr().err
+    assert not Path("c.npy").exists()

@@ -215,7 +215,8 @@ def test_entropy_examples(density: Density, first: str, second: str, points: lis
     """Those of section 8.3."""
     sections = bytes.fromhex(first), bytes.fromhex(second)
     assert latq_min.entropy_integers(*sections, members(density), [0]).tolist() == [points]
-    assert E8Points().decode(*sections, density, np.zeros(1, np.intp), 8).tolist() == points
+    (decoded,) = E8Points().decode([(*sections, np.zeros(1, np.intp))], density)
+    assert decoded.tolist() == points
 
 
 def members(density: Density) -> dict[str, Any]:

@@ -125,7 +125,8 @@ class TestCodec:
         points, cost = FAST.choose(blocks_of(x), classes, design.step, design.density)
         assert cost == int(FAST.costs(points, design.density, classes).sum())
         stream, rest = FAST.encode(points, design.density, classes)
-        assert (FAST.decode(stream, rest, design.density, classes, x.size) == integers_of(points, x.size)).all()
+        (decoded,) = FAST.decode([(stream, rest, classes)], design.density)
+        assert (decoded[: x.size] == integers_of(points, x.size)).all()
         assert len(stream) + len(rest) <= size_of(cost, points.size)
 
     @pytest.mark.parametrize(("quantizer", "most"), [(FOUR_STATES, 0.1), (FAST, 0.085), (BEST, 0.045)])
@@ -152,7 +153,7 @@ class TestCodec:
         assert len(rest) == 4
         for bad in ((stream[:-2], rest), (stream + b"\0\0", rest), (stream, b""), (stream, rest * 2), (b"", rest)):
             with pytest.raises(CorruptError):
-                FAST.decode(*bad, density, classes, x.size)
+                FAST.decode([(*bad, classes)], density)
 
 
 class TestFiles:
@@ -312,7 +313,8 @@ class TestReferenceReader:
         sections = bytes.fromhex(first), bytes.fromhex(second)
         codec = members(density) | {"checks": [5, 2]}
         assert latq_min.path_integers(*sections, codec, [0]).tolist() == integers
-        assert FOUR_STATES.decode(*sections, density, np.zeros(1, np.intp), 8).tolist() == integers
+        (decoded,) = FOUR_STATES.decode([(*sections, np.zeros(1, np.intp))], density)
+        assert decoded.tolist() == integers
 
 
 def test_e8_stays_the_default() -> None:

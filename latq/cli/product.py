@@ -1,6 +1,7 @@
 """latq product."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -93,6 +94,8 @@ def command(
     """
     keep_freed_memory(memory)
     console = Console(as_json, quiet, verbose)
+    if error_bars is not None and os.path.realpath(error_bars) == os.path.realpath(output):
+        raise ParameterError(f"{error_bars}: is the output as well; name another file for the error bars")
     outputs = [output] if error_bars is None else [output, error_bars]
     side_a, side_b = Side("a", a, tensor_a, axis_a), Side("b", b, tensor_b, axis_b)
     with ExitStack() as stack:

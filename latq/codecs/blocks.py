@@ -48,7 +48,7 @@ def _over_blocks(extreme: np.ufunc, vector_classes: npt.NDArray[np.integer], len
     """The least or greatest class of the vectors with entries in each block."""
     blocks = count_of(vector_classes.size * length)
     if not vector_classes.any():
-        return np.zeros(blocks, np.intp)
+        return np.broadcast_to(np.intp(0), blocks)
     first = np.arange(blocks + 1, dtype=np.intp) * BLOCK
     # Of each block the first vector, and the first behind it: ranges for reduceat, every other one of them wanted.
     ends = np.empty(2 * blocks, np.intp)

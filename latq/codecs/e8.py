@@ -81,13 +81,21 @@ def _balance(x: F32, index: npt.NDArray[np.uint8], code: kernels.NestedCode) -> 
 
 
 def decode(
-    index_section: bytes | memoryview, digit_section: bytes | memoryview, params: E8Params, count: int
-) -> tuple[F32, npt.NDArray[np.uint8]]:
-    """Integers (count,) as float32, exact, and the scale index of each block; CorruptError if a section is damaged."""
+    index_section: bytes | memoryview,
+    digit_section: bytes | memoryview,
+    params: E8Params,
+    count: int,
+    narrow: bool = False,
+) -> tuple[npt.NDArray[np.float32 | np.int16], npt.NDArray[np.uint8]]:
+    """Integers (count,), exact, and the scale index of each block; CorruptError if a section is damaged.
+
+    Integers are float32; where that is ``narrow``, int16 if that holds them all.
+    """
     blocks = count_of(count)
     if len(digit_section) != digits_size(count, params.q):
         raise CorruptError(f"{len(digit_section)} bytes of digits where {digits_size(count, params.q)} belong")
     index = rans.decode(index_section, len(params.scales), blocks)
     digits = packing.unpack(digit_section, params.q, blocks * BLOCK).reshape(-1, BLOCK).T
     offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
-    return stream_of(kernels.scaled_codewords(digits, params.q, offset, scales, index))[:count], index
+    dtype = np.int16 if narrow and 2 * params.q * max(params.scales) < 1 << 15 else np.float32
+    return stream_of(kernels.scaled_codewords(digits, params.q, offset, scales, index, dtype))[:count], index

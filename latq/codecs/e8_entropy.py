@@ -4,6 +4,8 @@ A block of 8 costs its first doubled coordinate (which tells the coset), six mor
 the parity that the others leave. Loses 0.147 bits per entry to the Shannon limit at every rate (2 pi e G(E8) = 0.146).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from latq import kernels
@@ -28,6 +30,6 @@ class E8Points(Quantizer):
         return kernels.encode_points(points, classes, density.tables, lanes_for(classes.size))
 
     def _decoded(
-        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes
-    ) -> F32 | None:
-        return kernels.decode_points(stream, rest, classes, density.tables, lanes_for(classes.size))
+        self, streams: Sequence[kernels.PointStream], density: Density, narrow: bool
+    ) -> list[kernels.Decoded | None]:
+        return kernels.decode_points(streams, density.tables, narrow)

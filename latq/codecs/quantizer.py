@@ -7,11 +7,12 @@ the tables are those of the block's class.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from latq import kernels
 from latq.codecs.blocks import BLOCK, F32, Classes, Number, count_of, stream_of
 from latq.coding import rans
 from latq.coding.budget import rank
@@ -74,21 +75,29 @@ class Quantizer(Chooser):
 
     @abstractmethod
     def _decoded(
-        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes
-    ) -> F32 | None:
-        """Inverse of :meth:`encode`, or None; ``rest`` has a possible size."""
+        self, streams: Sequence[kernels.PointStream], density: Density, narrow: bool
+    ) -> list[kernels.Decoded | None]:
+        """Inverse of :meth:`encode`, or None, of each; what is behind a stream has a possible size."""
 
     def decode(
-        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes, count: int
-    ) -> F32:
-        """Integers (count,) as float32, exact; CorruptError when a section is damaged."""
-        low_size = density.tables.low_size(classes)
-        if len(rest) < low_size or (len(rest) - low_size) % 4:
-            raise CorruptError("the section behind the coded points has a wrong size")
-        points = self._decoded(stream, rest, density, classes)
-        if points is None:
-            raise CorruptError("the coded points do not decode to their end state")
-        return integers_of(points, count)
+        self,
+        coded: Sequence[tuple[bytes | memoryview, bytes | memoryview, Classes]],
+        density: Density,
+        narrow: bool = False,
+    ) -> list[kernels.Decoded]:
+        """Integers (8 N,) of pairs of sections with the classes of their blocks, exact; CorruptError when a section is
+        damaged. As float32; where that is ``narrow``, in 8 or 16 bits if these hold them and the quantizer can."""
+        streams = [kernels.PointStream(*parts, lanes_for(parts[2].size)) for parts in coded]
+        for given in streams:
+            low_size = density.tables.low_size(given.classes)
+            if len(given.rest) < low_size or (len(given.rest) - low_size) % 4:
+                raise CorruptError("the section behind the coded points has a wrong size")
+        found = []
+        for points in self._decoded(streams, density, narrow):
+            if points is None:
+                raise CorruptError("the coded points do not decode to their end state")
+            found.append(stream_of(points))
+        return found
 
 
 def lanes_for(blocks: int) -> int:

@@ -4,6 +4,7 @@ Every entry costs an integer given its parity, which the path up to it tells. Bi
 rate: 0.08 with 8 states, 0.06 with 32, 0.04 with 256. Sources: Marcellin & Fischer 1990; Fischer & Wang 1992.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,9 @@ class TrellisPaths(Quantizer):
         return kernels.encode_paths(points, classes, density.tables, lanes_for(classes.size))
 
     def _decoded(
-        self, stream: bytes | memoryview, rest: bytes | memoryview, density: Density, classes: Classes
-    ) -> F32 | None:
-        return kernels.decode_paths(stream, rest, classes, density.tables, self.trellis, lanes_for(classes.size))
+        self, streams: Sequence[kernels.PointStream], density: Density, narrow: bool
+    ) -> list[kernels.Decoded | None]:
+        return [
+            kernels.decode_paths(stream, rest, classes, density.tables, self.trellis, lanes)
+            for stream, rest, classes, lanes in streams
+        ]

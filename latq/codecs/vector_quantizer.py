@@ -123,7 +123,7 @@ class VectorQuantizer:
         index = _unpack(codes[:, end:], len(params.scales), self._blocks).astype(np.uint8, copy=False).reshape(-1)
         offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
         blocks = digits.reshape(-1, BLOCK).T
-        words = np.ascontiguousarray(kernels.scaled_codewords(blocks, params.q, offset, scales, index).T)
+        words = kernels.scaled_codewords(blocks, params.q, offset, scales, index).T.astype(np.float32, copy=False)
         integers = np.ascontiguousarray(words.reshape(len(codes), count)[:, : self.n])
         return integers, _gains(codes[:, 0].astype(np.int64) - _SIZE_OFFSET) * self._unit
 

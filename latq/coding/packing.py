@@ -13,8 +13,7 @@ from latq.limits import MAX_Q
 
 Digits = npt.NDArray[np.unsignedinteger]
 
-# radix: (digits per word, bits per word)
-WORDS = {3: (5, 8), 5: (3, 7), 7: (11, 31)}
+WORDS = kernels.WORDS
 
 
 def split_ratio(q: int) -> tuple[int, int]:
@@ -51,16 +50,7 @@ def pack(digits: Digits, q: int) -> bytes:
 
 def unpack(data: bytes | memoryview, q: int, count: int) -> Digits:
     """Inverse of :func:`pack`; ``data`` is ``packed_size(count, q)`` bytes. CorruptError on a word out of range."""
-    radix, low_bits = split_ratio(q)
-    if radix == 1:
-        return kernels.unpack_bits(data, low_bits, count)
-    per_word, width = WORDS[radix]
-    low_size = -(-count * low_bits // 8)
-    words = kernels.unpack_bits(data[low_size:], width, -(-count // per_word))
-    if words.size and int(words.max()) >= radix**per_word:
+    digits = kernels.unpack_digits(data, *split_ratio(q), count)
+    if digits is None:
         raise CorruptError("a packed word is out of range")
-    digits: Digits = kernels.split_digits(words, radix, per_word, count).astype(kernels.digit_type(q), copy=False)
-    if low_bits:
-        digits *= digits.dtype.type(1 << low_bits)  # NumPy does not shift bytes by vectors.
-        digits |= kernels.unpack_bits(data[:low_size], low_bits, count)
     return digits

@@ -7,10 +7,11 @@ built.
 import os
 
 from latq.kernels.paths import Trellis
-from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, PointModel
+from latq.kernels.points import BLOCK, COST_UNIT, REACH, Classes, Decoded, PointModel, PointStream
 from latq.kernels.products import Integers
 from latq.kernels.reference import (
     RANS_LOW,
+    WORDS,
     RansReader,
     RansTables,
     add8,
@@ -34,10 +35,13 @@ __all__ = [
     "PRICES",
     "RANS_LOW",
     "REACH",
+    "WORDS",
     "Classes",
+    "Decoded",
     "Integers",
     "NestedCode",
     "PointModel",
+    "PointStream",
     "RansReader",
     "RansTables",
     "Trellis",
@@ -84,10 +88,13 @@ __all__ = [
     "scaled_codewords",
     "signs",
     "split_digits",
+    "squared_norms",
     "subtract_product",
+    "summed_energies",
     "to_digits",
     "tree_sum",
     "unpack_bits",
+    "unpack_digits",
     "unrotate",
     "widened",
 ]
@@ -117,25 +124,17 @@ if _wants_native():
     from latq.kernels.compiled import (
         add_products,
         cheapest_scales,
-        choose_paths,
-        choose_points,
         choose_scales,
         copy_transposed,
         count_symbols,
-        decode_paths,
-        decode_points,
         divided,
-        encode_paths,
-        encode_points,
         estimated_errors,
         fwht,
         guess_scales,
         join_digits,
         narrowed,
         pack_bits,
-        path_costs,
         peak,
-        point_costs,
         put_products,
         quantize,
         rans_decode_symbols,
@@ -147,11 +146,24 @@ if _wants_native():
         row_sums,
         scaled_codewords,
         split_digits,
+        squared_norms,
         subtract_product,
+        summed_energies,
         tree_sum,
         unpack_bits,
+        unpack_digits,
         unrotate,
         widened,
+    )
+    from latq.kernels.compiled_points import (
+        choose_paths,
+        choose_points,
+        decode_paths,
+        decode_points,
+        encode_paths,
+        encode_points,
+        path_costs,
+        point_costs,
     )
 
     IMPLEMENTATION = f"native {compiled.instruction_set()}"
@@ -159,7 +171,7 @@ else:
     from latq.kernels.matrices import subtract_product
     from latq.kernels.paths import choose_paths, decode_paths, encode_paths, path_costs
     from latq.kernels.points import choose_points, decode_points, encode_points, point_costs
-    from latq.kernels.products import add_products, narrowed, put_products
+    from latq.kernels.products import add_products, narrowed, put_products, squared_norms, summed_energies
     from latq.kernels.reference import (
         count_symbols,
         fwht,
@@ -172,6 +184,7 @@ else:
         split_digits,
         tree_sum,
         unpack_bits,
+        unpack_digits,
         unrotate,
     )
     from latq.kernels.search import cheapest_scales, choose_scales, estimated_errors, guess_scales, quantize

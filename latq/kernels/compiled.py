@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels import _core, matrices, paths, products, reference, search, vectors
+from latq.kernels import _core, matrices, products, reference, search, vectors
 from latq.kernels.codebook import Codebook
 from latq.kernels.matrices import Matrix
-from latq.kernels.packed_model import packed
-from latq.kernels.paths import Trellis
-from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
+from latq.kernels.points import BLOCK, I64
 from latq.kernels.products import Integers
-from latq.kernels.reference import F32, F64, I32, U8, Bits, RansTables, digit_type
+from latq.kernels.reference import F32, F64, I32, U8, Bits, digit_type
 from latq.kernels.search import NestedCode
 from latq.kernels.vectors import Floats
 
@@ -57,20 +55,20 @@ def fwht(x: F32) -> F32:
 
 
 def rotate(x: F32, seed: int, out: F32 | None = None) -> F32:
-    y = _aligned(x.shape, np.float32) if out is None else out
+    y = aligned(x.shape, np.float32) if out is None else out
     n = x.shape[-1]
     _core.rotate(_rows(x), y.reshape(-1, n), _sign_bits(seed, n))
     return y
 
 
 def unrotate(y: F32, seed: int, out: F32 | None = None) -> F32:
-    x = _aligned(y.shape, np.float32) if out is None else out
+    x = aligned(y.shape, np.float32) if out is None else out
     n = y.shape[-1]
     _core.unrotate(_rows(y), x.reshape(-1, n), _sign_bits(seed, n))
     return x
 
 
-def _aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """A new array that begins at a whole line of the cache: else vectors straddle two of them, which takes longer."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     octets = np.empty(size + _LINE, np.uint8)
@@ -94,115 +92,25 @@ def _sign_bits(seed: int, n: int) -> U8:
     return np.packbits(signs < 0, axis=-1, bitorder="little")
 
 
-# --- points of E8 -------------------------------------------------------------------------------------------------
-# Native blocks are 8 numbers in a row: arrays (8, N) that come from here, or from a stream, are views of that.
-
-
-def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
-    rows = np.ascontiguousarray(x.T, np.float32)
-    found = np.empty(rows.shape, np.int32)
-    inverse = float(np.float32(1) / step)
-    if model is None:
-        _core.nearest_points(rows, found, inverse)
-        return found.T, 0
-    factors = float(WORTH), float(shrinkage(step))
-    return found.T, _core.choose_points(rows, _int32(classes), inverse, *factors, packed(model), found)
-
-
-def point_costs(points: I32, classes: Classes, model: PointModel) -> I64:
-    return _costs(_core.point_costs, points, classes, model)
-
-
-def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) -> tuple[bytes, bytes]:
-    return _encoded(_core.encode_points, points, classes, model, lanes)
-
-
-def decode_points(
-    stream: bytes | memoryview, rest: bytes | memoryview, classes: Classes, model: PointModel, lanes: int
-) -> F32 | None:
-    found = np.empty((classes.size, BLOCK), np.float32)
-    octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
-    return found.T if _core.decode_points(*octets, _int32(classes), lanes, packed(model), found) else None
-
-
-def _costs(kernel: Callable[..., None], points: I32, classes: Classes, model: PointModel) -> I64:
-    costs = np.empty(points.shape[1], np.int64)
-    kernel(_int32(points.T), _int32(classes), packed(model), costs)
-    return costs
-
-
-def _encoded(
-    kernel: Callable[..., tuple[int, int]], points: I32, classes: Classes, model: PointModel, lanes: int
-) -> tuple[bytes, bytes]:
-    states, escapes = np.empty(lanes, np.uint32), np.empty(points.size, np.int32)
-    words = np.empty(points.size + _core.WORDS_SLACK, np.uint16)
-    low = np.empty(model.low_size(classes), np.uint8)
-    args = lanes, packed(model), states, words, escapes, low
-    coded, escaped = kernel(_int32(points.T), _int32(classes), *args)
-    stream = states.tobytes() + words[words.size - coded :].tobytes()
-    return stream, escapes[escapes.size - escaped :].tobytes() + low.tobytes()
-
-
-def _int32(x: npt.NDArray[np.signedinteger]) -> I32:
+def as_int32(x: npt.NDArray[np.signedinteger]) -> I32:
     return np.ascontiguousarray(x, np.int32)
-
-
-# --- paths through a trellis --------------------------------------------------------------------------------------
-
-
-def choose_paths(
-    x: F32, classes: Classes, step: np.float32, model: PointModel | None, trellis: Trellis, lanes: int
-) -> tuple[I32, int]:
-    if (trellis.h0, trellis.h1) not in _core.TRELLISES:
-        return paths.choose_paths(x, classes, step, model, trellis, lanes)
-    rows = np.ascontiguousarray(x.T, np.float32)
-    found = np.empty(rows.shape, np.int32)
-    weights, tables = (_pairs(paths.path_weights(model, step)), packed(model)) if model else (None, None)
-    which = _core.TRELLISES.index((trellis.h0, trellis.h1))
-    inverse = float(np.float32(2) / step)
-    return found.T, _core.choose_paths(rows, _int32(classes), lanes, inverse, weights, tables, which, found)
-
-
-def path_costs(values: I32, classes: Classes, model: PointModel) -> I64:
-    return _costs(_core.path_costs, values, classes, model)
-
-
-def encode_paths(values: I32, classes: Classes, model: PointModel, lanes: int) -> tuple[bytes, bytes]:
-    return _encoded(_core.encode_paths, values, classes, model, lanes)
-
-
-def decode_paths(
-    stream: bytes | memoryview,
-    rest: bytes | memoryview,
-    classes: Classes,
-    model: PointModel,
-    trellis: Trellis,
-    lanes: int,
-) -> F32 | None:
-    found = _aligned((classes.size, BLOCK), np.float32)
-    octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
-    checks = trellis.h0, trellis.h1
-    return found.T if _core.decode_paths(*octets, _int32(classes), lanes, packed(model), *checks, found) else None
-
-
-def _pairs(weights: I32) -> I32:
-    """Every weight in 16 bits, and above it the next one of its class."""
-    return _int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)
 
 
 # --- fixed coding -------------------------------------------------------------------------------------------------
 
 _PRECISIONS = (12, 14)
-_MAX_Q = 4096
-_WORDS = ((3, 5), (5, 3), (7, 11))
+_MAX_Q, _MOST_OFFSET = 4096, 4
+_WORDS = [(radix, per_word) for radix, (per_word, _) in reference.WORDS.items()]
 
 
-def scaled_codewords(digits: Bits, q: int, offset: I32, scales: I32, index: U8) -> F32:
-    if q > _MAX_Q or len(scales) > _core.MAX_SCALES or int(np.abs(offset).max()) > q:
-        return reference.scaled_codewords(digits, q, offset, scales, index)
-    out = np.empty((digits.shape[1], BLOCK), np.float32)
+def scaled_codewords(
+    digits: Bits, q: int, offset: I32, scales: I32, index: U8, dtype: type[np.float32 | np.int16] = np.float32
+) -> npt.NDArray[np.float32 | np.int16]:
+    if q > _MAX_Q or len(scales) > _core.MAX_SCALES or int(np.abs(offset).max()) > _MOST_OFFSET:
+        return reference.scaled_codewords(digits, q, offset, scales, index, dtype)
+    out = aligned((digits.shape[1], BLOCK), dtype)
     rows = np.ascontiguousarray(digits.T, digit_type(q))
-    _core.codewords(rows, np.ascontiguousarray(index), _int32(scales), q, _int32(offset), out)
+    _core.codewords(rows, np.ascontiguousarray(index), as_int32(scales), q, as_int32(offset), out)
     return out.T
 
 
@@ -296,6 +204,11 @@ def split_digits(words: U32, radix: int, per_word: int, count: int) -> U8:
     return digits
 
 
+def unpack_digits(data: bytes | memoryview, radix: int, low_bits: int, count: int) -> Bits | None:
+    digits: Bits = aligned((count,), digit_type(radix << low_bits))
+    return digits if _core.unpack_digits(np.frombuffer(data, np.uint8), radix, low_bits, digits) else None
+
+
 def _container(width: int) -> str:
     return "u1" if width <= 8 else "u2" if width <= 16 else "u4"
 
@@ -307,31 +220,34 @@ def count_symbols(symbols: U8, alphabet: int) -> I64:
 
 
 def rans_encode_symbols(symbols: U8, frequencies: U32, lanes: int) -> bytes:
-    tables = RansTables(frequencies[None])
-    if tables.precision not in _PRECISIONS:
+    precision = _precision(frequencies)
+    if precision not in _PRECISIONS:
         return reference.rans_encode_symbols(symbols, frequencies, lanes)
     states, words = np.empty(lanes, np.uint32), np.empty(symbols.size + _core.WORDS_SLACK, np.uint16)
     octets = np.ascontiguousarray(symbols)
-    count = _core.encode_symbols(octets, lanes, tables.precision, _infos(tables), states, words)
+    count = _core.encode_symbols(octets, lanes, precision, _infos(frequencies), states, words)
     return states.tobytes() + words[words.size - count :].tobytes()
 
 
 def rans_decode_symbols(data: bytes | memoryview, frequencies: U32, count: int, lanes: int) -> U8 | None:
-    tables = RansTables(frequencies[None])
-    if tables.precision not in _PRECISIONS:
+    precision = _precision(frequencies)
+    if precision not in _PRECISIONS:
         return reference.rans_decode_symbols(data, frequencies, count, lanes)
-    symbols = np.empty(count, np.uint8)
-    slots = np.concatenate([tables.symbol_of[0], np.zeros(3, np.uint8)])
+    symbols, slots = np.empty(count, np.uint8), np.zeros((1 << precision) + 3, np.uint8)
+    slots[:-3] = np.repeat(np.arange(frequencies.size, dtype=np.uint8), frequencies)
     octets = np.frombuffer(data, np.uint8)
-    sound = _core.decode_symbols(octets, lanes, tables.precision, slots, _infos(tables), symbols)
-    return symbols if sound else None
+    return symbols if _core.decode_symbols(octets, lanes, precision, slots, _infos(frequencies), symbols) else None
 
 
-def _infos(tables: RansTables) -> U32:
-    """frequency | start << 16 of each symbol of the only table, (256,)."""
+def _precision(frequencies: U32) -> int:
+    return int(frequencies.sum()).bit_length() - 1
+
+
+def _infos(frequencies: U32) -> U32:
+    """frequency | start << 16 of each symbol, (256,); 0 for those that do not occur."""
     infos = np.zeros(256, np.uint32)
-    used = tables.frequencies[0] > 0
-    infos[: used.size][used] = (tables.freq[0] | tables.start[0] << np.uint64(16))[used]
+    starts = np.cumsum(frequencies, dtype=np.uint32) - frequencies
+    infos[: frequencies.size] = np.where(frequencies > 0, frequencies | starts << np.uint32(16), 0)
     return infos
 
 
@@ -373,7 +289,7 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64, out: F32 | None
     if abs(exponent) > _MAX_EXPONENT:
         return vectors.divided(x, exponent, means, inverses, out)
     if out is None:
-        out = _aligned(x.shape, np.float32)
+        out = aligned(x.shape, np.float32)
     _core.divided(widened(x), 2.0**-exponent, means, inverses, out)
     return out
 
@@ -391,7 +307,7 @@ def restored(
     if abs(exponent) > _MAX_EXPONENT or not (narrow or dtype in (np.float32, np.float64)):
         return vectors.restored(x, scales, means, exponent, dtype, out)
     if out is None:
-        out = _aligned(x.shape, dtype)
+        out = aligned(x.shape, dtype)
     args = np.ascontiguousarray(x), scales, means, 2.0**exponent
     if not narrow:
         _core.restored(*args, out)
@@ -405,7 +321,7 @@ def restored(
 def widened(x: Floats) -> F32 | F64:
     if not _is_narrow(x.dtype):
         return vectors.widened(x)
-    out = _aligned(x.shape, np.float32)
+    out = aligned(x.shape, np.float32)
     widen = _core.widen_float16 if x.dtype == np.float16 else _core.widen_bfloat16
     widen(np.ascontiguousarray(x).view(np.uint16).reshape(-1), out.reshape(-1))
     return out
@@ -440,6 +356,18 @@ def narrowed(x: F32) -> tuple[Integers, F64] | None:
         if _core.narrowed(x, values, squares):
             return values, squares
     return None
+
+
+def squared_norms(x: Integers) -> F64:
+    squares, rows = np.empty(len(x), np.float64), x if x.flags.c_contiguous else x.copy()
+    _core.squared_norms(rows, squares)
+    return squares
+
+
+def summed_energies(index: U8, energies: I64) -> F64:
+    sums = np.empty(len(index), np.float64)
+    _core.summed_energies(np.ascontiguousarray(index), energies, sums)
+    return sums
 
 
 def add_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F64) -> None:

@@ -5,7 +5,9 @@ coset), six more given the coset, and the last given the parity that the others 
 codes the high parts of its coordinates, all by one table, and keeps the low bits beside.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ from latq.kernels.reference import (
 
 I64 = npt.NDArray[np.int64]
 Classes = npt.NDArray[np.intp]
+Decoded = npt.NDArray[np.float32 | np.int8 | np.int16]
 
 BLOCK = 8
 ESCAPE = 0
@@ -155,13 +158,26 @@ def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) 
     return stream, b"".join(e.astype("<i4").tobytes() for e in escapes) + pack_low(low, shifts)
 
 
-def decode_points(
-    stream: bytes | memoryview, rest: bytes | memoryview, classes: Classes, model: PointModel, lanes: int
-) -> F32 | None:
-    """Inverse of :func:`encode_points`: points (8, N) as float32, rounded beyond 2^24; None if damaged.
+class PointStream(NamedTuple):
+    """A stream of points, what comes with it, and the class of every block (N,). ``rest`` is known to hold the low
+    bits, and a whole number of escaped values before them."""
 
-    ``rest`` is known to hold the low bits, and a whole number of escaped values before them.
+    stream: bytes | memoryview
+    rest: bytes | memoryview
+    classes: Classes
+    lanes: int
+
+
+def decode_points(streams: Sequence[PointStream], model: PointModel, narrow: bool = False) -> list[Decoded | None]:
+    """Inverse of :func:`encode_points`: points (8, N) of every stream, None if it is damaged.
+
+    As float32, rounded beyond 2^24. Where that is ``narrow``, in 8 or 16 bits if these hold all points of the stream.
     """
+    return [_decode_stream(given, model, narrow) for given in streams]
+
+
+def _decode_stream(given: PointStream, model: PointModel, narrow: bool) -> Decoded | None:
+    stream, rest, classes, lanes = given
     shifts = model.shifts[classes]
     low_size = int(shifts.sum())
     escapes = np.frombuffer(rest, "<i4", (len(rest) - low_size) // 4)
@@ -175,6 +191,11 @@ def decode_points(
         return None
     if low_size:
         _join(points, unpack_low(rest[len(rest) - low_size :], shifts), shifts)
+    if narrow:
+        peak = np.abs(points.astype(np.int64)).max(initial=0)
+        if peak < 1 << 15:
+            narrowed: Decoded = points.astype(np.int8 if peak < 1 << 7 else np.int16)
+            return narrowed
     return points.astype(np.float32)
 
 

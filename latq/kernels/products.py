@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from latq.kernels.reference import F32, F64
+from latq.kernels.reference import F32, F64, U8
 
 Integers = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 
@@ -18,6 +18,19 @@ def narrowed(x: F32) -> tuple[Integers, F64] | None:
     if peak < 1 << 7:
         return x.astype(np.int8), squares
     return (x.astype(np.int16), squares) if peak < 1 << 15 else None
+
+
+def squared_norms(x: Integers) -> F64:
+    """(rows,) sums of the squares of each row, of at most 2^23 entries; none is -2^15."""
+    wide = x.astype(np.float64)
+    squares: F64 = (wide * wide).sum(axis=1)
+    return squares
+
+
+def summed_energies(index: U8, energies: npt.NDArray[np.int64]) -> F64:
+    """(rows,) sums of what of the ``energies`` (256,) every ``index`` (rows, N) names."""
+    sums: F64 = energies[index].sum(axis=1).astype(np.float64)
+    return sums
 
 
 def add_products(a: Integers, b: Integers, gains_a: F64, gains_b: F64, out: F64) -> None:

@@ -241,9 +241,12 @@ def codeword(digits: npt.NDArray[np.integer], q: int, offset: I32) -> I32:
     return representative(from_digits(digits) + offset[:, None], q)
 
 
-def scaled_codewords(digits: Bits, q: int, offset: I32, scales: I32, index: U8) -> F32:
-    """Codewords (8, N) of digits (8, N) times that of the ``scales`` (K,) which each ``index`` (N,) names."""
-    out = np.empty(digits.shape, np.float32)
+def scaled_codewords(
+    digits: Bits, q: int, offset: I32, scales: I32, index: U8, dtype: type[np.float32 | np.int16] = np.float32
+) -> npt.NDArray[np.float32 | np.int16]:
+    """Codewords (8, N) of digits (8, N) times that of the ``scales`` (K,) which each ``index`` (N,) names; in int16
+    only where 2 q times the largest of these is in its range."""
+    out: npt.NDArray[np.float32 | np.int16] = np.empty(digits.shape, dtype)
     for begin in range(0, digits.shape[1], 1 << 13):  # In slices that stay in the cache.
         part = slice(begin, begin + (1 << 13))
         out[:, part] = codeword(digits[:, part], q, offset) * scales[index[part]]
@@ -290,6 +293,27 @@ def split_digits(words: npt.NDArray[np.uint32], radix: int, per_word: int, count
         columns[:, i] = rest % np.uint32(radix)
         rest = rest // np.uint32(radix)
     return columns.reshape(-1)[:count]
+
+
+# Of each radix: digits in a word, and bits of that.
+WORDS = {3: (5, 8), 5: (3, 7), 7: (11, 31)}
+
+
+def unpack_digits(data: bytes | memoryview, radix: int, low_bits: int, count: int) -> Bits | None:
+    """Digits (count,) in [0, radix 2^low_bits) from a plane of low bits and, unless the radix is 1, one of words; None
+    if a word is out of range. ``data`` holds both."""
+    dtype = digit_type(radix << low_bits)
+    low_size = -(-count * low_bits // 8)
+    digits: Bits = np.zeros(count, dtype)
+    if low_bits:
+        digits[:] = unpack_bits(data[:low_size], low_bits, count)
+    if radix > 1:
+        per_word, width = WORDS[radix]
+        words = unpack_bits(data[low_size:], width, -(-count // per_word)).astype(np.uint32)
+        if words.size and int(words.max()) >= radix**per_word:
+            return None
+        digits |= split_digits(words, radix, per_word, count).astype(dtype) * dtype.type(1 << low_bits)
+    return digits
 
 
 # --- rANS (spec section 8; Duda 2014, interleaved as in Giesen 2014) ----------------------------------------------

@@ -7,7 +7,7 @@ A payload holds all that belongs to its vectors; with the codec parameters of it
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import local
@@ -70,7 +70,7 @@ class RotatedChunk:
     is one step.
     """
 
-    integers: F32
+    integers: kernels.Decoded
     length: int
     scales: F64
     means: F64
@@ -85,10 +85,12 @@ class RotatedChunk:
         if self.block_steps is None:
             return None
         index, steps = self.block_steps
-        squares = (steps**2)[index]
         vectors, kept = self.integers.shape
         if kept % BLOCK == 0:
-            return kernels.tree_sum(squares.reshape(vectors, -1)) * BLOCK
+            energies = np.zeros(256, np.int64)
+            energies[: steps.size] = steps**2
+            return kernels.summed_energies(index.reshape(vectors, -1), energies) * BLOCK
+        squares = (steps**2)[index]
         # Blocks straddle vectors: of each the sum over what lies before its end, less that before its begin.
         whole, part = np.divmod(np.arange(vectors + 1) * kept, BLOCK)
         before = np.concatenate([[0.0], np.cumsum(squares) * BLOCK])[whole] + part * np.append(squares, 0.0)[whole]
@@ -98,9 +100,10 @@ class RotatedChunk:
     @property
     def padded(self) -> F32:
         """The integers of all coordinates (vectors, length)."""
-        if self.integers.shape[1] == self.length:
-            return self.integers
-        return np.pad(self.integers, ((0, 0), (0, self.length - self.integers.shape[1])))
+        integers = self.integers.astype(np.float32, copy=False)
+        if integers.shape[1] == self.length:
+            return integers
+        return np.pad(integers, ((0, 0), (0, self.length - integers.shape[1])))
 
 
 @dataclass(frozen=True)
@@ -253,55 +256,87 @@ def _relative_rms(rows: F32, of_rows: U8, classes: SizeClasses | None, rms: floa
     return found / rms if found and rms else 1.0
 
 
-def decode_chunk(payload: bytes, codec: QuantizedCodec, vectors: int, length: int) -> RotatedChunk:
-    """Take a payload apart; CorruptError when a size or a value is impossible."""
-    if len(payload) < HEADER.size:
-        raise CorruptError("the chunk is too short")
-    exponent, zero, named_size, first_size = HEADER.unpack_from(payload)
-    if zero or abs(exponent) > MAX_EXPONENT or (named_size and codec.classes < 2):
-        raise CorruptError("the chunk header holds an impossible value")
-    least = side_bytes(codec, vectors) + named_size + first_size
-    if len(payload) < least:
-        raise CorruptError(f"the chunk has {len(payload)} bytes where at least {least} belong")
-    position = HEADER.size
+@dataclass(frozen=True)
+class _Parts:
+    """A payload taken apart: side information of its vectors, and the sections that hold their integers."""
 
-    def take(dtype: np.dtype[np.floating] | str, count: int) -> F64:
-        nonlocal position
-        with np.errstate(invalid="ignore"):  # A signalling NaN, which is refused below.
-            values = np.frombuffer(payload, dtype, count, position).astype(np.float64)
-        position += count * np.dtype(dtype).itemsize
-        return values
+    exponent: int
+    means: F64
+    scales: F64
+    alignment: F64 | None
+    classes: U8
+    first: memoryview
+    second: memoryview
 
-    means = take("<f4", vectors) if codec.centre else np.zeros(vectors)
-    scales = take(_little(codec.scale), codec.scales_of(vectors))
-    alignment = take("<f2", scales.size) if codec.alignment != "tensor" else None
-    if not (np.isfinite(means).all() and np.isfinite(scales).all() and (scales >= 0).all()):
-        raise CorruptError("a mean or a scale is not a finite number")
-    if alignment is not None and not ((alignment > -1) & (alignment < 1)).all():
-        raise CorruptError("an alignment is out of range")
-    body = memoryview(payload)[position:]
-    named, first, second = body[:named_size], body[named_size:][:first_size], body[named_size + first_size :]
-    classes = rans.decode(named, codec.classes, vectors) if codec.classes > 1 else np.zeros(vectors, np.uint8)
+    @classmethod
+    def of(cls, payload: bytes, codec: QuantizedCodec, vectors: int) -> "_Parts":
+        if len(payload) < HEADER.size:
+            raise CorruptError("the chunk is too short")
+        exponent, zero, named_size, first_size = HEADER.unpack_from(payload)
+        if zero or abs(exponent) > MAX_EXPONENT or (named_size and codec.classes < 2):
+            raise CorruptError("the chunk header holds an impossible value")
+        least = side_bytes(codec, vectors) + named_size + first_size
+        if len(payload) < least:
+            raise CorruptError(f"the chunk has {len(payload)} bytes where at least {least} belong")
+        position = HEADER.size
+
+        def take(dtype: np.dtype[np.floating] | str, count: int) -> F64:
+            nonlocal position
+            with np.errstate(invalid="ignore"):  # A signalling NaN, which is refused below.
+                values = np.frombuffer(payload, dtype, count, position).astype(np.float64)
+            position += count * np.dtype(dtype).itemsize
+            return values
+
+        means = take("<f4", vectors) if codec.centre else np.zeros(vectors)
+        scales = take(_little(codec.scale), codec.scales_of(vectors))
+        alignment = take("<f2", scales.size) if codec.alignment != "tensor" else None
+        if not (np.isfinite(means).all() and np.isfinite(scales).all() and (scales >= 0).all()):
+            raise CorruptError("a mean or a scale is not a finite number")
+        if alignment is not None and not ((alignment > -1) & (alignment < 1)).all():
+            raise CorruptError("an alignment is out of range")
+        body = memoryview(payload)[position:]
+        named, first, second = body[:named_size], body[named_size:][:first_size], body[named_size + first_size :]
+        classes = rans.decode(named, codec.classes, vectors) if codec.classes > 1 else np.zeros(vectors, np.uint8)
+        if codec.classes:
+            scales, alignment = scales[classes], None if alignment is None else alignment[classes]
+        return cls(exponent, means, scales, alignment, classes, first, second)
+
+
+def decode_chunks(
+    payloads: Sequence[tuple[bytes, int]], codec: QuantizedCodec, length: int, narrow: bool = False
+) -> list[RotatedChunk]:
+    """Take payloads apart, each of so many vectors; CorruptError when a size or a value is impossible.
+
+    Integers are float32; where they are to be ``narrow``, those of codec e8 have 8 or 16 bits if that holds them.
+    """
     kept = codec.kept_of(length)
-    block_steps = None
-    if isinstance(codec, ScalarCodec):
-        integers = scalar.decode_fixed(first, second, codec.table, vectors * kept)
-    elif isinstance(codec, ScalarEntropyCodec):
-        integers = scalar.decode_entropy(first, second, codec.table, vectors * kept)
-    elif isinstance(codec, E8Codec):
-        integers, index = e8.decode(first, second, codec.parameters, vectors * kept)
-        block_steps = index, np.array(codec.scales, np.float64)
-    else:
-        block_classes = codec.block_classes(classes, kept)
-        integers = codec.quantizer.decode(first, second, codec.density, block_classes, vectors * kept)
+    parts = [_Parts.of(payload, codec, vectors) for payload, vectors in payloads]
+    integers: list[kernels.Decoded]
+    block_steps: list[tuple[U8, F64] | None] = [None] * len(parts)
+    if isinstance(codec, E8Codec):
+        integers = []
+        for i, (own, (_, vectors)) in enumerate(zip(parts, payloads, strict=True)):
+            points, index = e8.decode(own.first, own.second, codec.parameters, vectors * kept, narrow)
+            integers.append(points)
+            block_steps[i] = index, np.array(codec.scales, np.float64)
+    elif isinstance(codec, E8EntropyCodec | TrellisCodec):
+        coded = [(own.first, own.second, codec.block_classes(own.classes, kept)) for own in parts]
+        integers = codec.quantizer.decode(coded, codec.density, narrow and not codec.columns)
         if codec.columns:
-            integers = codec.columns.multiplied(integers)
-    if codec.classes:
-        scales, alignment = scales[classes], None if alignment is None else alignment[classes]
-    return RotatedChunk(
-        integers.reshape(vectors, kept), length, scales, means, alignment, exponent,
-        classes if codec.classes else None, block_steps,
-    )  # fmt: skip
+            integers = [codec.columns.multiplied(values) for values in integers]
+    else:
+        decode = scalar.decode_fixed if isinstance(codec, ScalarCodec) else scalar.decode_entropy
+        integers = [
+            decode(own.first, own.second, codec.table, vectors * kept)
+            for own, (_, vectors) in zip(parts, payloads, strict=True)
+        ]
+    return [
+        RotatedChunk(
+            values[: vectors * kept].reshape(vectors, kept), length, own.scales, own.means, own.alignment, own.exponent,
+            own.classes if codec.classes else None, steps,
+        )
+        for own, (_, vectors), values, steps in zip(parts, payloads, integers, block_steps, strict=True)
+    ]  # fmt: skip
 
 
 def reconstruct(

@@ -154,17 +154,29 @@ class Tensor:
         return self._file.reader.expecting(record for record in found if record)
 
     def rotated(self, chunk: int) -> "RotatedChunk":
-        """Integers, scales and means of one e8 chunk: what the product works on."""
-        from latq.pipeline.chunk import decode_chunk  # Here, for the same reason.
+        """Integers, scales and means of one e8 chunk."""
+        return self._rotated([chunk], narrow=False)[0]
+
+    def narrow(self, chunks: Sequence[int]) -> "list[RotatedChunk]":
+        """The same of chunks of one group, decoded together, with integers of few bits: what the product works on."""
+        try:
+            return self._rotated(chunks, narrow=True)
+        except CorruptError:
+            return [self._rotated([chunk], narrow=True)[0] for chunk in chunks]  # Which it is.
+
+    def _rotated(self, chunks: Sequence[int], narrow: bool) -> "list[RotatedChunk]":
+        from latq.pipeline.chunk import decode_chunks  # Here, for the same reason.
 
         assert isinstance(self.codec, MatrixCodec)
-        tile = self.tiling.tile(chunk)
-        record = self._file.reader.record(self._number, chunk)
-        payload = self._file.reader.payload(record)
+        tiles = [self.tiling.tile(chunk) for chunk in chunks]
+        records = [self._file.reader.record(self._number, chunk) for chunk in chunks]
+        payloads = [
+            (self._file.reader.payload(record), tile.vectors) for record, tile in zip(records, tiles, strict=True)
+        ]
         try:
-            return decode_chunk(payload, self.codec, tile.vectors, tile.length)
+            return decode_chunks(payloads, self.codec, tiles[0].length, narrow)
         except CorruptError as error:
-            raise CorruptError(f"{self._place(chunk, record)}: {error}") from None
+            raise CorruptError(f"{self._place(chunks[0], records[0])}: {error}") from None
 
     def matrix_chunk(self, chunk: int, dtype: np.dtype[Any], out: Array | None = None) -> tuple[Tile, Array]:
         """One chunk of a quantized tensor: its place, and its vectors as rows, in ``out`` if given."""

@@ -24,8 +24,8 @@ F32 = npt.NDArray[np.float32]
 # Entries of a tile that is worked on at a time, and of one that is written at a time.
 TILE_ENTRIES = 1 << 17
 WRITTEN_ENTRIES = 1 << 20
-# Vectors that are best multiplied together, and entries of a group of them at most: chunks of long ones hold few.
-TOGETHER, TOGETHER_ENTRIES = 1 << 8, 1 << 21
+# Vectors that are best decoded together, and entries of a group of them at most: chunks of long ones hold few.
+TOGETHER, TOGETHER_ENTRIES = 1 << 9, 1 << 21
 
 
 @dataclass(frozen=True)
@@ -90,23 +90,27 @@ class Multiplier:
 
     def _rows(self, segment: Segment, block: Block, rows: tuple[int, int]) -> Statistics:
         """Rows [a0, a1) of a block, finished."""
-        a0, a1 = rows
-        left = _left(segment, a0, a1)
         total = Statistics()
-        width = max(1, WRITTEN_ENTRIES // (a1 - a0))
+        for left in _left(segment, *rows):
+            total = total.plus(self._finished(left, block))
+        self._progress((rows[1] - rows[0]) * (block.b1 - block.b0))
+        return total
+
+    def _finished(self, left: _Piece, block: Block) -> Statistics:
+        total, count = Statistics(), len(left.panel)
+        width = max(1, WRITTEN_ENTRIES // count)
         for b0 in range(block.b0, block.b1, width):
             b1 = min(b0 + width, block.b1)
-            estimate = np.empty((a1 - a0, b1 - b0), np.float32)
+            estimate = np.empty((count, b1 - b0), np.float32)
             bars = None if self._outcome.bars is None else np.empty_like(estimate)
-            for right in _between(self._right, b0, b1, max(1, TILE_ENTRIES // (a1 - a0))):
+            for right in _between(self._right, b0, b1, max(1, TILE_ENTRIES // count)):
                 tile = multiply_panels(left.panel, right.panel, left.runs, right.runs, self._outcome.errors)
                 place = slice(right.first - b0, right.end - b0)
                 estimate[:, place], errors, found = tile.finish(self._outcome.shrink, self._outcome.kind)
                 if bars is not None and errors is not None:
                     bars[:, place] = errors
                 total = total.plus(found)
-            self._write(Block(a0, a1, b0, b1), estimate, bars)
-        self._progress((a1 - a0) * (block.b1 - block.b0))
+            self._write(Block(left.first, left.end, b0, b1), estimate, bars)
         return total
 
     def _gathered(self, block: Block, batch: int) -> Statistics:
@@ -117,24 +121,24 @@ class Multiplier:
             items = [(i, *piece) for i, s in enumerate(segments) for piece in _pieces(s, s.a, block.a0, block.a1)]
             work = partial(self._parts, segments, self._columns_of(segments, block))
             within = all_of(s.a.expecting(s.group, block.a0, block.a1, s.frame) for s in segments)
-            for left, parts in ordered_map(work, items, self._threads, within=within):
-                for right, part in parts:
+            for (_, a0, a1), parts in zip(items, ordered_map(work, items, self._threads, within=within), strict=True):
+                for left, right, part in parts:
                     rows = slice(left.first - block.a0, left.end - block.a0)
                     tile.add(part, rows, slice(right.first - block.b0, right.end - block.b0))
-                self._progress(len(left.panel) * width // len(self._segments))
+                self._progress((a1 - a0) * width // len(self._segments))
         estimate, bars, statistics = tile.finish(self._outcome.shrink, self._outcome.kind)
         self._write(block, estimate, bars)
         return statistics
 
     def _parts(
         self, segments: Sequence[Segment], columns: list[list[_Piece]], item: tuple[int, int, int]
-    ) -> tuple[_Piece, list[tuple[_Piece, Tile]]]:
-        """Some rows of one group, and what it adds to them in all columns."""
+    ) -> list[tuple[_Piece, _Piece, Tile]]:
+        """Some rows of one group, and what they add to all columns."""
         number, a0, a1 = item
-        left = _left(segments[number], a0, a1)
         errors = self._outcome.errors
-        return left, [
-            (right, multiply_panels(left.panel, right.panel, left.runs, right.runs, errors))
+        return [
+            (left, right, multiply_panels(left.panel, right.panel, left.runs, right.runs, errors))
+            for left in _left(segments[number], a0, a1)
             for right in columns[number]
         ]
 
@@ -170,8 +174,11 @@ def _pieces(segment: Segment, operand: Operand, v0: int, v1: int) -> Iterator[tu
         yield first, v1
 
 
-def _left(segment: Segment, a0: int, a1: int) -> _Piece:
-    return _Piece(a0, segment.left(a0, a1), list(segment.a.runs(a0, a1)))
+def _left(segment: Segment, a0: int, a1: int) -> Iterator[_Piece]:
+    """Rows [a0, a1), decoded together."""
+    for panel in segment.left_panels(a0, a1):
+        yield _Piece(a0, panel, list(segment.a.runs(a0, a0 + len(panel))))
+        a0 += len(panel)
 
 
 def _between(pieces: Sequence[_Piece], first: int, end: int, width: int) -> Iterator[_Piece]:

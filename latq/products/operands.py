@@ -12,14 +12,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latq import kernels
 from latq.errors import InputError
 from latq.pipeline.chunk import RotatedChunk, reconstruct
 from latq.pipeline.decode import Tensor
 from latq.pipeline.metadata import KEPT_ALL, MatrixCodec
 from latq.products.frame import Frame
 from latq.products.noise import sizes_of
-from latq.products.panel import Panel, rotated_ones, squared_norms, together, widened
+from latq.products.panel import Panel, narrowed, rotated_ones, squared_norms, together, widened
 from latq.sources import MatrixView
 from latq.theory import unbiased_noise
 from latq.transforms.rotation import rotate, unrotate
@@ -54,6 +53,10 @@ class Operand(ABC):
     @abstractmethod
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
         """Vectors [v0, v1) of one group of ``frame``."""
+
+    def panels(self, group: int, v0: int, v1: int, frame: Frame) -> list[Panel]:
+        """The same in several panels, where they are stored so."""
+        return [self.panel(group, v0, v1, frame)]
 
     @property
     @abstractmethod
@@ -164,18 +167,23 @@ class CompressedOperand(Operand):
         return self._tensor.expecting(self._chunk_numbers(group, v0, v1))
 
     def panel(self, group: int, v0: int, v1: int, frame: Frame) -> Panel:
+        return together(self.panels(group, v0, v1, frame))
+
+    def panels(self, group: int, v0: int, v1: int, frame: Frame) -> list[Panel]:
         if frame.group != self._frame.group:
-            return self._regrouped(frame.groups[group], v0, v1, frame)
-        panels = [self._panel(chunk)[rows] for chunk, rows in self._chunks(group, v0, v1)]
+            return [self._regrouped(frame.groups[group], v0, v1, frame)]
+        numbers = self._chunk_numbers(group, v0, v1)
+        chunks = zip(self._tensor.narrow(numbers), self._rows_of(numbers, v0, v1), strict=True)
+        panels = [self._panel(chunk)[rows] for chunk, rows in chunks]
         if frame != self._frame:
             panels = [self._turned(panel, frame) for panel in panels]
-        return together(panels)
+        return panels
 
     def _panel(self, chunk: RotatedChunk) -> Panel:
         """A whole chunk as it is stored."""
         alignment = self._alignment(chunk)
         gains = np.ldexp(chunk.scales / (1 - alignment), chunk.exponent)
-        values, squares = kernels.narrowed(chunk.integers) or (chunk.integers, squared_norms(chunk.integers))
+        values, squares = narrowed(chunk.integers)
         sizes = sizes_of(_of_one_class(chunk), squares * gains**2, self._noise_share(chunk))
         return Panel(
             values,
@@ -220,9 +228,15 @@ class CompressedOperand(Operand):
 
     def _chunks(self, group: int, v0: int, v1: int) -> Iterator[tuple[RotatedChunk, slice]]:
         """Chunks of a group that hold vectors [v0, v1), with the rows that are asked for."""
-        for number in self._chunk_numbers(group, v0, v1):
+        numbers = self._chunk_numbers(group, v0, v1)
+        for number, rows in zip(numbers, self._rows_of(numbers, v0, v1), strict=True):
+            yield self._tensor.rotated(number), rows
+
+    def _rows_of(self, numbers: range, v0: int, v1: int) -> Iterator[slice]:
+        """Rows of chunks that are vectors [v0, v1)."""
+        for number in numbers:
             first = self._tensor.tiling.tile(number).v0
-            yield self._tensor.rotated(number), slice(max(v0 - first, 0), v1 - first)
+            yield slice(max(v0 - first, 0), v1 - first)
 
     def _chunk_numbers(self, group: int, v0: int, v1: int) -> range:
         tiling = self._tensor.tiling

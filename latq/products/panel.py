@@ -120,14 +120,24 @@ def widened(values: Integers | F32, length: int) -> Integers | F32:
     return out
 
 
-def is_integer(values: Integers | F32) -> TypeGuard[Integers]:
+def is_integer(values: kernels.Decoded) -> TypeGuard[Integers]:
     """Whether products of these values can be exact."""
     return values.dtype != np.float32
 
 
 def squared_norms(values: Integers | F32) -> F64:
     """(V,) of rows (V, K)."""
+    if is_integer(values):
+        return kernels.squared_norms(values)
     return kernels.row_squares(values.astype(np.float32, copy=False), 0, np.zeros(len(values), np.float32))
+
+
+def narrowed(values: kernels.Decoded) -> tuple[Integers | F32, F64]:
+    """Whole numbers (V, K) in 8 or 16 bits where these hold them, and :func:`squared_norms` of them."""
+    if is_integer(values):
+        return values, kernels.squared_norms(values)
+    wide = values.astype(np.float32, copy=False)
+    return kernels.narrowed(wide) or (wide, squared_norms(wide))
 
 
 def together(panels: Sequence[Panel]) -> Panel:
@@ -138,3 +148,15 @@ def together(panels: Sequence[Panel]) -> Panel:
     padded = [replace(panel, values=widened(panel.values, kept)) for panel in panels]
     joined = {name: np.concatenate([getattr(panel, name) for panel in padded]) for name in _PER_VECTOR}
     return Panel(**joined, ones=panels[0].ones, fitted=all(panel.fitted for panel in panels))
+
+
+def joined(panels: Sequence[Panel], enough: int) -> list[Panel]:
+    """Neighbours of one group put together until they have ``enough`` vectors."""
+    found: list[Panel] = []
+    waiting: list[Panel] = []
+    for panel in panels:
+        waiting.append(panel)
+        if sum(map(len, waiting)) >= enough:
+            found.append(together(waiting))
+            waiting = []
+    return [*found, together(waiting)] if waiting else found

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from latq.errors import ParameterError
 from latq.products.frame import Frame, choose_frame
 from latq.products.operands import Operand
-from latq.products.panel import Panel
+from latq.products.panel import Panel, joined
 
 Pair = tuple[Operand, Operand]
+# Vectors that are multiplied about as fast as more of them.
+_ENOUGH = 1 << 7
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Segment:
     def left(self, v0: int, v1: int) -> Panel:
         """Vectors [v0, v1) of A."""
         return self.a.panel(self.group, v0, v1, self.frame)
+
+    def left_panels(self, v0: int, v1: int) -> list[Panel]:
+        """The same, in several panels where that saves joining large ones."""
+        return joined(self.a.panels(self.group, v0, v1, self.frame), _ENOUGH)
 
     def right(self, v0: int, v1: int) -> Panel:
         """Vectors [v0, v1) of B."""

@@ -61,7 +61,7 @@ DECODE = [
     Stage("decode points", "latq.codecs.quantizer:Quantizer.decode"),
     Stage("points to integers", "latq.codecs.quantizer:integers_of", moved=nothing),
     Stage("fixed coding", "latq.codecs.e8:decode"),
-    Stage("chunk: the rest", "latq.pipeline.chunk:decode_chunk"),
+    Stage("chunk: the rest", "latq.pipeline.chunk:decode_chunks"),
     Stage("unrotate", "latq.transforms.rotation:unrotate"),
     Stage("reconstruct", "latq.pipeline.chunk:reconstruct"),
     Stage("create the output", "latq.sources:open_sink"),

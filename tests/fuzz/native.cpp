@@ -90,13 +90,22 @@ void decode_blocks(const Kernels& kernels, const Header& header, const Section& 
     struct alignas(64) Line {
         float values[16];
     };
-    std::vector<Line> lines(blocks / 2 + 1);
-    float* const values = lines[0].values;
     const uint8_t* const low = rest.bytes.get() + 4 * escapes;
     if (header.decoder % 5 == 0) {
-        kernels.decode_points(first.bytes.get(), words, rest.bytes.get(), escapes, low, low_size, classes.data(), blocks,
-                              lanes, model, values);
+        PointStream one{first.bytes.get(), words, rest.bytes.get(), escapes, low, low_size, classes.data(), blocks, lanes,
+                        nullptr, Found::DAMAGED};
+        for (const auto& [size, kernel] : {std::pair{sizeof(float), kernels.decode_points_float},
+                                           {sizeof(int8_t), kernels.decode_points8},
+                                           {sizeof(int16_t), kernels.decode_points16}}) {
+            // The same stream more than once, each into memory of just its size.
+            std::vector<std::vector<uint8_t>> points(POINT_STREAMS + 1, std::vector<uint8_t>(8 * blocks * size));
+            std::vector<PointStream> streams(points.size(), one);
+            for (size_t i = 0; i < points.size(); ++i) streams[i].points = points[i].data();
+            kernel(streams.data(), streams.size(), model);
+        }
     } else {
+        std::vector<Line> lines(blocks / 2 + 1);
+        float* const values = lines[0].values;
         const uint32_t most = 2 * 4096 - 1;
         kernels.decode_paths(first.bytes.get(), words, rest.bytes.get(), escapes, low, low_size, classes.data(), blocks,
                              lanes, model, header.h0 & most, header.h1 & most, values);

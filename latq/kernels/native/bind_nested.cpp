@@ -23,15 +23,15 @@ void check_index(const Octets& index, size_t blocks, size_t scales) {
     require(largest < scales, "scales: a scale is out of range");
 }
 
-template <class T, auto KERNEL>
+template <class T, class Out, auto KERNEL>
 void codewords(Array<const T, 2> digits, Octets index, Array<const int32_t, 1> scales, int32_t q,
-               Array<const int32_t, 1> offset, Array<float, 2> out) {
+               Array<const int32_t, 1> offset, Array<Out, 2> out) {
     const size_t blocks = digits.shape(0), count = scales.shape(0);
     require(digits.shape(1) == 8 && out.shape(0) == blocks && out.shape(1) == 8, "codewords: shapes differ");
     require(count >= 1 && count <= MAX_SCALES && offset.shape(0) == 8, "codewords: shapes differ");
-    require(q >= 1 && q <= 4096, "codewords: q is out of range");
-    for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= q, "codewords: the offset is out of range");
-    float table[MAX_SCALES] = {};
+    require(q >= 2 && q <= 4096, "codewords: q is out of range");
+    for (size_t i = 0; i < 8; ++i) require(std::abs(offset(i)) <= 4, "codewords: the offset is out of range");
+    Out table[MAX_SCALES] = {};
     std::copy_n(scales.data(), count, table);
     nb::gil_scoped_release unlocked;
     check_index(index, blocks, count);
@@ -142,8 +142,10 @@ void quantize(Array<const float, 2> x, Octets index, const NestedCode& code, Arr
 }  // namespace
 
 void bind_nested(nb::module_& m) {
-    add(m, "codewords", &codewords<uint8_t, &Kernels::codewords8>);
-    add(m, "codewords", &codewords<uint16_t, &Kernels::codewords16>);
+    add(m, "codewords", &codewords<uint8_t, float, &Kernels::codewords8>);
+    add(m, "codewords", &codewords<uint16_t, float, &Kernels::codewords16>);
+    add(m, "codewords", &codewords<uint8_t, int16_t, &Kernels::short_codewords8>);
+    add(m, "codewords", &codewords<uint16_t, int16_t, &Kernels::short_codewords16>);
 
     m.attr("SLICE") = SLICE;
     m.attr("PRICES") = PRICES;

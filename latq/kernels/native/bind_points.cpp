@@ -100,6 +100,7 @@ int64_t choose_paths(Array<const float, 2> x, Array<const int32_t, 1> classes, s
 
 size_t low_size_of(const Array<const int32_t, 1>& classes, const PointModel& model) {
     size_t size = 0;
+    if (std::all_of(model.shifts, model.shifts + model.classes, [](int32_t shift) { return shift == 0; })) return 0;
     for (size_t b = 0; b < classes.shape(0); ++b) size += (size_t)model.shifts[classes.data()[b]];
     return size;
 }
@@ -120,20 +121,53 @@ std::pair<size_t, size_t> encode(Array<const int32_t, 2> points, Array<const int
     return {found[0], found[1]};
 }
 
-// ``last`` are the arguments of a kernel between the model and its output.
-template <auto KERNEL, class... Last>
-bool decode(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
-            Last... last, Array<float, 2> points) {
+// What decoders are given of a stream; nothing if the states are not there.
+std::optional<PointStream> stream_of(const Octets& stream, const Octets& rest, const Array<const int32_t, 1>& classes,
+                                     size_t lanes, const PointModel& model, void* points) {
     const size_t blocks = classes.shape(0), size = stream.shape(0);
-    require(points.shape(0) == blocks && points.shape(1) == 8 && lanes_are_sound(lanes, blocks), "points: shapes differ");
-    nb::gil_scoped_release unlocked;
+    require(lanes_are_sound(lanes, blocks), "points: shapes differ");
     check_classes(classes, blocks, model);
     const size_t low_size = low_size_of(classes, model);
     require(rest.shape(0) >= low_size && (rest.shape(0) - low_size) % 4 == 0, "points: wrong number of low bits");
-    if (size < 4 * lanes || (size - 4 * lanes) % 2) return false;
+    if (size < 4 * lanes || (size - 4 * lanes) % 2) return {};
     const size_t escapes = (rest.shape(0) - low_size) / 4;
-    return (active->*KERNEL)(stream.data(), (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes,
-                             low_size, classes.data(), blocks, lanes, model, last..., points.data());
+    return PointStream{stream.data(),  (size - 4 * lanes) / 2, rest.data(), escapes, rest.data() + 4 * escapes, low_size,
+                       classes.data(), blocks,                 lanes,       points,  Found::DAMAGED};
+}
+
+// Arrays are taken as they are. Of every stream what became of it.
+template <class Out, auto KERNEL>
+std::vector<Found> decode_points(const std::vector<nb::tuple>& given, const PointModel& model) {
+    std::vector<PointStream> streams;
+    std::vector<size_t> places;
+    for (size_t i = 0; i < given.size(); ++i) {
+        require(given[i].size() == 5, "points: a stream has five parts");
+        const auto stream = nb::cast<Octets>(given[i][0], false), rest = nb::cast<Octets>(given[i][1], false);
+        const auto classes = nb::cast<Array<const int32_t, 1>>(given[i][2], false);
+        const auto points = nb::cast<Array<Out, 2>>(given[i][4], false);
+        require(points.shape(0) == classes.shape(0) && points.shape(1) == 8, "points: shapes differ");
+        const size_t lanes = nb::cast<size_t>(given[i][3]);
+        if (const auto found = stream_of(stream, rest, classes, lanes, model, points.data())) {
+            streams.push_back(*found);
+            places.push_back(i);
+        }
+    }
+    {
+        nb::gil_scoped_release unlocked;
+        (active->*KERNEL)(streams.data(), streams.size(), model);
+    }
+    std::vector<Found> found(given.size(), Found::DAMAGED);
+    for (size_t i = 0; i < places.size(); ++i) found[places[i]] = streams[i].found;
+    return found;
+}
+
+bool decode_paths(Octets stream, Octets rest, Array<const int32_t, 1> classes, size_t lanes, const PointModel& model,
+                  uint32_t h0, uint32_t h1, Array<float, 2> points) {
+    require(points.shape(0) == classes.shape(0) && points.shape(1) == 8, "points: shapes differ");
+    nb::gil_scoped_release unlocked;
+    const auto of = stream_of(stream, rest, classes, lanes, model, points.data());
+    return of && active->decode_paths(of->stream, of->words, of->escapes, of->escape_count, of->low, of->low_size,
+                                      of->classes, of->blocks, lanes, model, h0, h1, points.data());
 }
 
 }  // namespace
@@ -153,10 +187,16 @@ void bind_points(nb::module_& m) {
           nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg().noconvert());
     m.attr("TRELLISES") = trellises();
     add(m, "encode_points", &encode<&Kernels::encode_points>);
-    add(m, "decode_points", &decode<&Kernels::decode_points>);
+    nb::enum_<Found>(m, "Found")
+        .value("SOUND", Found::SOUND)
+        .value("BEYOND", Found::BEYOND)
+        .value("DAMAGED", Found::DAMAGED);
+    m.def("decode_points", &decode_points<float, &Kernels::decode_points_float>);
+    m.def("decode_points8", &decode_points<int8_t, &Kernels::decode_points8>);
+    m.def("decode_points16", &decode_points<int16_t, &Kernels::decode_points16>);
     add(m, "path_costs", &costs<&Kernels::path_costs>);
     add(m, "encode_paths", &encode<&Kernels::encode_paths>);
-    add(m, "decode_paths", &decode<&Kernels::decode_paths, uint32_t, uint32_t>);
+    add(m, "decode_paths", &decode_paths);
 }
 
 }  // namespace latq

@@ -107,6 +107,20 @@ bool narrowed(Array<const float, 2> x, Array<T, 2> out, Array<double, 1> squares
     return (active->*KERNEL)(x.data(), rows, n, out.data(), squares.data());
 }
 
+template <class T, auto KERNEL>
+void squared_norms(Array<const T, 2> x, Array<double, 1> squares) {
+    require(squares.shape(0) == x.shape(0), "products: shapes differ");
+    nb::gil_scoped_release unlocked;
+    (active->*KERNEL)(x.data(), x.shape(0), x.shape(1), squares.data());
+}
+
+void summed_energies(Array<const uint8_t, 2> index, Array<const int64_t, 1> energies, Array<double, 1> sums) {
+    const size_t rows = index.shape(0), blocks = index.shape(1);
+    require(sums.shape(0) == rows && energies.shape(0) == 256, "products: shapes differ");
+    nb::gil_scoped_release unlocked;
+    active->summed_energies(index.data(), rows, blocks, energies.data(), sums.data());
+}
+
 using Gains = Array<const double, 1>;
 
 template <class T, class Out, auto KERNEL>
@@ -153,6 +167,9 @@ void bind_rows(nb::module_& m) {
 
     add(m, "narrowed", &narrowed<int8_t, &Kernels::narrowed8>);
     add(m, "narrowed", &narrowed<int16_t, &Kernels::narrowed16>);
+    add(m, "squared_norms", &squared_norms<int8_t, &Kernels::squared_norms8>);
+    add(m, "squared_norms", &squared_norms<int16_t, &Kernels::squared_norms16>);
+    add(m, "summed_energies", &summed_energies);
     add(m, "add_products", &products<int8_t, double, &Products::add8>);
     add(m, "add_products", &products<int16_t, double, &Products::add16>);
     add(m, "put_products", &products<int8_t, float, &Products::put8>);

@@ -78,6 +78,18 @@ void join_digits(Octets digits, uint32_t radix, size_t per_word, Array<uint32_t,
     active->join_digits[which](digits.data(), digits.shape(0), words.data());
 }
 
+template <class T, auto KERNEL>
+bool unpack_digits(Octets data, int radix, int low_bits, Array<T, 1> digits) {
+    require(radix == 1 || radix == 3 || radix == 5 || radix == 7, "digits: unknown radix");
+    require(low_bits >= 0 && radix << low_bits <= 1 << (8 * sizeof(T)) && low_bits <= 12, "digits: q is out of range");
+    const size_t count = digits.shape(0);
+    const size_t per_word = radix == 3 ? 5 : radix == 5 ? 3 : 11, width = radix == 3 ? 8 : radix == 5 ? 7 : 31;
+    const size_t high = radix == 1 ? 0 : ((count + per_word - 1) / per_word * width + 7) / 8;
+    require(data.shape(0) >= (count * low_bits + 7) / 8 + high, "digits: too few bytes");
+    nb::gil_scoped_release unlocked;
+    return (active->*KERNEL)(data.data(), data.shape(0), radix, low_bits, count, digits.data());
+}
+
 }  // namespace
 
 void bind_symbols(nb::module_& m) {
@@ -92,6 +104,8 @@ void bind_symbols(nb::module_& m) {
     add(m, "pack_bits", &pack_bits<uint32_t, &Kernels::pack32>);
     add(m, "split_digits", &split_digits);
     add(m, "join_digits", &join_digits);
+    add(m, "unpack_digits", &unpack_digits<uint8_t, &Kernels::unpack_digits8>);
+    add(m, "unpack_digits", &unpack_digits<uint16_t, &Kernels::unpack_digits16>);
 }
 
 }  // namespace latq

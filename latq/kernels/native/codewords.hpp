@@ -1,226 +1,122 @@
-// Fixed coding: bit strings, digits in a radix, and codewords (spec sections 6 and 7).
+// Codewords of a nested code (spec section 6), in doubled coordinates of 16 bits: none is beyond 2 q, and no step on the
+// way beyond 8 q + 4.
 #pragma once
 
-#include <utility>
+#include <algorithm>
 
-#include "nested.hpp"
-#include "simd.hpp"
+#include "halves.hpp"
+#include "kernels.hpp"
 
 namespace latq::LATQ_TARGET {
 
-// --- bit strings: values of ``width`` bits, the least significant first -----------------------------------------
-
-LATQ_INLINE uint64_t octets_at(const uint8_t* data, size_t at) {
-    uint64_t bits;
-    std::memcpy(&bits, data + at, 8);
-    return bits;
-}
-
-// Words of 64 bits, for eight values of 8 bits or fewer each.
-typedef uint64_t L __attribute__((vector_size(4 * W)));
-constexpr size_t OCTETS = W / 2, STEP = 8 * OCTETS;
-
-// Eight values of ``width`` bits between the bytes of a 64-bit word and its low end, by pairs, fours and eights.
-struct Octet {
-    uint64_t low[3];
-    int up[3], width;
-
-    explicit Octet(int width) : width(width) {
-        for (int step = 0; step < 3; ++step) {
-            const int apart = 8 << step, used = width << step;
-            low[step] = 0, up[step] = apart - used;
-            for (int i = 0; i < 64; i += 2 * apart) low[step] |= (((uint64_t)1 << used) - 1) << i;
-        }
+// reference.representative of points (a vector of each coordinate) to which 3 q was added, so that none is negative.
+LATQ_INLINE void reduce(const H points[8], uint16_t q, J word[8]) {
+    const uint16_t twice = 2 * q;
+    H sum{}, odd{};
+    J high{}, low = all<J>((int16_t)q), signs{};
+    LATQ_UNROLL
+    for (int i = 0; i < 8; ++i) {
+        // What would be negative is large.
+        const H p = smaller_of(points[i], points[i] - (uint16_t)(2 * twice)), e = smaller_of(p, p - twice);
+        odd ^= p - e;  // 0 or 2 q
+        word[i] = (J)(e - q);
+        const J a = magnitude(word[i]);
+        sum += (H)a, high = larger_of(high, a), low = smaller_of(low, a), signs ^= word[i];
     }
-
-    template <class V>
-    LATQ_INLINE V together(V bytes) const {
-        for (int step = 0; step < 3; ++step)
-            bytes = (bytes & low[step]) | (bytes >> up[step] & low[step] << (width << step));
-        return bytes;
-    }
-
-    template <class V>
-    LATQ_INLINE V apart(V bits) const {
-        for (int step = 2; step >= 0; --step)
-            bits = (bits & low[step]) | (bits & low[step] << (width << step)) << up[step];
-        return bits;
-    }
-};
-
-template <class T>
-inline void pack_bits(const T* values, int width, size_t count, uint8_t* data) {
-    const uint64_t mask = ((uint64_t)1 << width) - 1;
-    const uint8_t* const end = data + (count * width + 7) / 8;
-    uint64_t held = 0;
-    size_t i = 0;
-    int bits = 0;
-    // Eight values fill ``width`` bytes. What a store writes beyond them the next one overwrites.
-    if constexpr (sizeof(T) == 1) {
-        const Octet octet(width);
-        for (; i + STEP <= count && end - data >= (ptrdiff_t)STEP; i += STEP, data += OCTETS * width) {
-            uint64_t words[OCTETS];
-            store(words, octet.together(load<L>(values + i)));
-            for (size_t k = 0; k < OCTETS; ++k) std::memcpy(data + k * width, words + k, 8);
-        }
-    }
-    for (held = 0; i < count; ++i) {
-        held |= ((uint64_t)values[i] & mask) << bits;
-        bits += width;
-        if (bits >= 32) {
-            std::memcpy(data, &held, 4);
-            data += 4, bits -= 32, held >>= 32;
-        }
-    }
-    for (; bits > 0; bits -= 8, held >>= 8) *data++ = (uint8_t)held;
-}
-
-template <class T>
-inline void unpack_bits(const uint8_t* data, size_t size, int width, size_t count, T* values) {
-    const uint32_t mask = (uint32_t)(((uint64_t)1 << width) - 1);
-    size_t i = 0;
-    if constexpr (sizeof(T) == 1) {
-        const Octet octet(width);
-        const uint8_t *at = data, *const end = data + size;
-        for (; i + STEP <= count && end - at >= (ptrdiff_t)STEP; i += STEP, at += OCTETS * width) {
-            uint64_t words[OCTETS];
-            for (size_t k = 0; k < OCTETS; ++k) std::memcpy(words + k, at + k * width, 8);
-            store(values + i, octet.apart(load<L>(words)));
-        }
-    } else if (width <= 25) {  // What 32-bit loads cover.
-        constexpr size_t TOGETHER = W < 8 ? 8 : W;
-        U shift[TOGETHER / W], offset[TOGETHER / W];
-        for (size_t j = 0; j < TOGETHER; ++j) {
-            offset[j / W][j % W] = (uint32_t)(j * width / 8);
-            shift[j / W][j % W] = (uint32_t)(j * width % 8);
-        }
-        for (; i + TOGETHER <= count && i * width / 8 + TOGETHER * width / 8 + 4 <= size; i += TOGETHER)
-            for (size_t v = 0; v < TOGETHER / W; ++v) {
-                const U found = (gather_octets(data + i * width / 8, offset[v]) >> shift[v]) & mask;
-                for (size_t j = 0; j < W; ++j) values[i + v * W + j] = (T)found[j];
-            }
-    }
-    for (; i < count && i * width / 8 + 8 <= size; ++i)
-        values[i] = (T)(octets_at(data, i * width / 8) >> (i * width % 8) & mask);
-    uint8_t last[16] = {};
-    const size_t begin = i * width / 8;
-    if (i < count) std::memcpy(last, data + begin, size - begin);
-    for (; i < count; ++i) values[i] = (T)(octets_at(last, i * width / 8 - begin) >> (i * width % 8) & mask);
-}
-
-// --- digits in a radix: words of some digits, the first least significant ---------------------------------------
-
-// The last four digits of every number below RADIX^4.
-template <uint32_t RADIX>
-struct Quads {
-    static constexpr uint32_t COUNT = RADIX * RADIX * RADIX * RADIX;
-    uint8_t digits[COUNT][4];
-    constexpr Quads() : digits{} {
-        for (uint32_t word = 0; word < COUNT; ++word)
-            for (uint32_t i = 0, rest = word; i < 4; ++i, rest /= RADIX) digits[word][i] = (uint8_t)(rest % RADIX);
-    }
-};
-template <uint32_t RADIX>
-inline constexpr Quads<RADIX> QUADS{};
-
-template <uint32_t RADIX, size_t PER_WORD>
-inline void split_digits(const uint32_t* words, size_t count, uint8_t* digits) {
-    constexpr uint32_t COUNT = Quads<RADIX>::COUNT;
-    size_t begin = 0;
-    // Four at a time: what is too much of the last ones is overwritten.
-    for (; begin + PER_WORD + 4 <= count; begin += PER_WORD) {
-        uint32_t rest = *words++;
-        for (size_t i = 0; i < PER_WORD; i += 4, rest /= COUNT)
-            std::memcpy(digits + begin + i, QUADS<RADIX>.digits[rest % COUNT], 4);
-    }
-    for (; begin < count; begin += PER_WORD) {
-        const size_t n = count - begin < PER_WORD ? count - begin : PER_WORD;
-        uint32_t rest = *words++;
-        for (size_t i = 0; i < n; ++i, rest /= RADIX) digits[begin + i] = (uint8_t)(rest % RADIX);
+    const MH whole_odd = are_not_zero(odd), half_odd = one_of(whole_odd, are_negative(signs));
+    const J none = all<J>((int16_t)-1), zero{};
+    // Larger sums than 2^15 wrap, but not what becomes of them.
+    const H closer = (H)select(whole_odd, all<J>((int16_t)q) - high, zero) - (H)select(half_odd, low, zero);
+    const MH half = less(zero, (J)(sum - (uint16_t)(2 * twice) + closer + closer));
+    const J extreme = select(half, select(half_odd, low, none), select(whole_odd, high, none));
+    const J usual = select(half, all<J>((int16_t)q), zero);
+    const J other = select(half, all<J>((int16_t)-q), all<J>((int16_t)twice));
+    MH open = all_halves();
+    LATQ_UNROLL
+    for (int i = 0; i < 8; ++i) {
+        const MH found = equal(magnitude(word[i]), extreme);
+        const J way = select(both(open, found), other, usual), below = word[i] >> 15;
+        open = without(open, found);
+        word[i] -= (way ^ below) - below;
     }
 }
 
-template <uint32_t RADIX, size_t PER_WORD>
-inline void join_digits(const uint8_t* digits, size_t count, uint32_t* words) {
-    const auto join = [&](size_t n) {
-        uint32_t word = 0;
-        for (size_t i = n; i-- > 0;) word = word * RADIX + digits[i];
-        return word;
-    };
-    for (; count >= PER_WORD; count -= PER_WORD, digits += PER_WORD) *words++ = join(PER_WORD);
-    if (count) *words = join(count);
+// The scales of HALVES blocks.
+LATQ_INLINE J turned_scales(const int16_t table[MAX_SCALES], const uint8_t* index) {
+    J scales;
+#if defined(__AVX512F__)
+    J order;
+    for (size_t i = 0; i < HALVES; ++i) order[i] = (int16_t)turned_place(i);
+    const __m512i known = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)table));
+    const __m512i wide = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)index));
+    scales = (J)_mm512_permutexvar_epi16((__m512i)order, _mm512_permutexvar_epi16(wide, known));
+#else
+    for (size_t i = 0; i < HALVES; ++i) scales[i] = table[index[turned_place(i)]];
+#endif
+    return scales;
 }
 
-// --- codewords ----------------------------------------------------------------------------------------------------
-
-// Even or odd entries of two vectors, and the inverse: entries by turns.
-template <size_t ODD, size_t... K>
-LATQ_INLINE U every_other(U a, U b, std::index_sequence<K...>) {
-    return __builtin_shufflevector(a, b, (2 * K + ODD)...);
-}
-template <size_t UPPER, size_t... K>
-LATQ_INLINE U by_turns(U a, U b, std::index_sequence<K...>) {
-    return __builtin_shufflevector(a, b, (K / 2 + UPPER * W / 2 + K % 2 * W)...);
-}
-
-// W blocks of 8 digits.
-template <class T>
-LATQ_INLINE void load_digits(const T* digits, F c[8]) {
-    if constexpr (sizeof(T) == 1) {
-        constexpr std::make_index_sequence<W> entries;
-        const U a = load<U>(digits), b = load<U>(digits + 4 * W);
-        const U halves[2] = {every_other<0>(a, b, entries), every_other<1>(a, b, entries)};
-        for (int i = 0; i < 8; ++i) c[i] = floating((I)(halves[i / 4] >> (8 * (i % 4)) & 255u));
-    } else {
-        int32_t wide[8 * W];
-        I numbers[8];
-        for (size_t i = 0; i < 8 * W; ++i) wide[i] = digits[i];
-        load_blocks(wide, numbers);
-        for (int i = 0; i < 8; ++i) c[i] = floating(numbers[i]);
+// Vector k of HALVES blocks times their scales.
+LATQ_INLINE void store_scaled(J word, const float table[MAX_SCALES], const uint8_t* index, float* out) {
+    typedef int16_t Half __attribute__((vector_size(2 * W)));
+    Half halves[2];
+    std::memcpy(halves, &word, sizeof word);
+    LATQ_UNROLL
+    for (size_t i = 0; i < 2; ++i) {
+        const F x = __builtin_convertvector(halves[i], F);
+        F scale = all<F>(table[index[i * W / 8]]);
+#if defined(__AVX512F__)
+        scale = select((M)0xFF00, all<F>(table[index[i * W / 8 + 1]]), scale);
+#endif
+        store(out + i * W, x * scale);
     }
 }
 
-template <class T>
-LATQ_INLINE void store_digits(const F c[8], T* digits) {
-    if constexpr (sizeof(T) == 1) {
-        constexpr std::make_index_sequence<W> entries;
-        U halves[2] = {};
-        for (int i = 0; i < 8; ++i) halves[i / 4] |= (U)truncated(c[i]) << (8 * (i % 4));
-        store(digits, by_turns<0>(halves[0], halves[1], entries));
-        store(digits + 4 * W, by_turns<1>(halves[0], halves[1], entries));
-    } else {
-        int32_t wide[8 * W];
-        I numbers[8];
-        for (int i = 0; i < 8; ++i) numbers[i] = truncated(c[i]);
-        store_blocks(wide, numbers);
-        for (size_t i = 0; i < 8 * W; ++i) digits[i] = (T)wide[i];
+// reference.scaled_codewords of full vectors of blocks.
+template <class T, class Out>
+LATQ_INLINE void codewords_of(const T* digits, const uint8_t* index, const Out* table, uint16_t q, const H start[8],
+                              Out* out) {
+    typedef T Digits __attribute__((vector_size(HALVES * sizeof(T))));
+    H c[8], p[8];
+    LATQ_UNROLL
+    for (size_t k = 0; k < 8; ++k) c[k] = __builtin_convertvector(load<Digits>(digits + k * HALVES), H);
+    turn_lanes(c);
+    const H last = c[7];
+    for (int i = 0; i < 7; ++i) c[i] += c[i];
+    p[0] = c[0] + c[0] - c[1] + (last + start[0]);
+    LATQ_UNROLL
+    for (int i = 1; i < 6; ++i) p[i] = c[i] - c[i + 1] + (last + start[i]);
+    p[6] = c[6] + (last + start[6]), p[7] = last + start[7];
+    J word[8];
+    reduce(p, q, word);
+    if constexpr (sizeof(Out) == 2) {
+        const J scales = turned_scales(table, index);
+        for (J& w : word) w *= scales;
+    }
+    turn_lanes((H*)word);
+    LATQ_UNROLL
+    for (size_t k = 0; k < 8; ++k) {
+        if constexpr (sizeof(Out) == 2) store(out + k * HALVES, word[k]);
+        else store_scaled(word[k], table, index + k * (HALVES / 8), out + k * HALVES);
     }
 }
 
-// reference.scaled_codewords.
-template <class T>
-inline void codewords(const T* digits, const uint8_t* index, const float scales[MAX_SCALES], size_t blocks, int32_t q,
-                      const int32_t* offset, float* out) {
-    const float size = (float)q, inverse = 1.0f / size;
-    F halves[8];
-    for (int i = 0; i < 8; ++i) halves[i] = all<F>((float)offset[i] / 2);
-    for (size_t b = 0; b < blocks; b += W) {
-        const size_t n = blocks - b < W ? blocks - b : W;
-        T some_digits[8 * W];
-        if (n < W) load_some(digits + 8 * b, n, some_digits);
-        const F scale = of_scales(scales, load_numbers(index + b, n)) * 2.0f;
-        F c[8], p[8];
-        load_digits(n < W ? some_digits : digits + 8 * b, c);
-        const F last = c[7] * 0.5f;
-        p[0] = c[0] + c[0] - c[1] + last + halves[0];
-        for (int i = 1; i < 6; ++i) p[i] = c[i] - c[i + 1] + last + halves[i];
-        p[6] = c[6] + last + halves[6], p[7] = last + halves[7];
-        reduce(p, size, inverse, F{}, p);
-        for (int i = 0; i < 8; ++i) p[i] *= scale;
-        float some[8 * W];
-        store_blocks(n < W ? some : out + 8 * b, p);
-        if (n < W) std::memcpy(out + 8 * b, some, 8 * n * sizeof *some);
-    }
+template <class T, class Out>
+inline void codewords(const T* digits, const uint8_t* index, const Out scales[MAX_SCALES], size_t blocks, int32_t q,
+                      const int32_t* offset, Out* out) {
+    H start[8];
+    for (int i = 0; i < 8; ++i) start[i] = all<H>((uint16_t)(3 * q + offset[i]));
+    size_t b = 0;
+    for (; b + HALVES <= blocks; b += HALVES)
+        codewords_of(digits + 8 * b, index + b, scales, (uint16_t)q, start, out + 8 * b);
+    if (b == blocks) return;
+    T some_digits[8 * HALVES]{};
+    uint8_t some_index[HALVES]{};
+    Out some[8 * HALVES];
+    std::copy_n(digits + 8 * b, 8 * (blocks - b), some_digits);
+    std::copy_n(index + b, blocks - b, some_index);
+    codewords_of(some_digits, some_index, scales, (uint16_t)q, start, some);
+    std::copy_n(some, 8 * (blocks - b), out + 8 * b);
 }
 
 }  // namespace latq::LATQ_TARGET

@@ -1,7 +1,13 @@
 // Coding of points (spec section 8.3): points.encode_points and points.decode_points without the packing of their
-// inputs.
+// inputs. Several streams are decoded at a time, because the symbols of one wait for each other.
 #pragma once
 
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "halves.hpp"
 #include "kernels.hpp"
 #include "near.hpp"
 #include "points.hpp"
@@ -67,40 +73,141 @@ LATQ_INLINE void decode_from(int begin, Reader& reader, Escapes& escapes, const 
     }
 }
 
-inline void decode_full_row(Reader& reader, Escapes& escapes, const PointModel& model, Row& row) {
-    const int near = decode_near(reader, model, row);
-    // From a constant on it is faster.
-    if (near == 0) decode_from(0, reader, escapes, model, row);
-    else if (near < 8) decode_from(near, reader, escapes, model, row);
+// W blocks, coordinate by coordinate; ``beyond`` says which have a number that an integer of type Out does not hold.
+template <class Out>
+LATQ_INLINE void store_points(const I x[8], Out* to, I& beyond) {
+    if constexpr (std::is_same_v<Out, float>) {
+        F converted[8];
+        for (int i = 0; i < 8; ++i) converted[i] = floating(x[i]);
+        store_blocks(to, converted);
+    } else {
+        int32_t wide[8 * W];
+        constexpr int32_t MOST = std::numeric_limits<Out>::max();
+        for (int i = 0; i < 8; ++i) beyond |= (I)((U)x[i] + (uint32_t)MOST > 2u * MOST);
+        store_blocks(wide, x);
+        for (size_t i = 0; i < 8 * W; ++i) to[i] = (Out)wide[i];
+    }
 }
 
-inline bool decode_points(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
-                          const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
-                          const PointModel& model, float* points) {
-    Reader reader(stream, words, lanes);
-    Escapes left{escapes, escape_count, 0};
-    const uint8_t* low_end = low + low_size;
+// One of the streams that decode_points is given.
+template <class Out>
+struct PointReader {
+    const PointStream& given;
+    const PointModel& model;
+    Reader reader;
+    Escapes escapes;
+    const uint8_t *low, *const low_end;
+    Out* points;
+    size_t at = 0;
+    I beyond{};
     Row row;
-    for (size_t b = 0; b < blocks; b += lanes) {
-        const size_t count = blocks - b < lanes ? blocks - b : lanes;
-        std::memcpy(row.classes, classes + b, count * sizeof *classes);
-        if (W >= 8 && count == MAX_LANES && reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES) {
-            decode_full_row(reader, left, model, row);
-        } else {
-            decode_row(reader, left, count, model, row);
-        }
-        if (reader.dry) return false;
-        if (low_size) low = join_low_bits(row, count, model, low, low_end);
-        size_t lane = 0;
-        for (; lane + W <= count; lane += W) {
-            F x[8];
-            for (int i = 0; i < 8; ++i) x[i] = floating(load<I>(row.values[i] + lane));
-            store_blocks(points + 8 * (b + lane), x);
-        }
-        for (; lane < count; ++lane)
-            for (int i = 0; i < 8; ++i) points[8 * (b + lane) + i] = (float)row.values[i][lane];
+
+    PointReader(const PointStream& given, const PointModel& model)
+        : given(given), model(model), reader(given.stream, given.words, given.lanes),
+          escapes{given.escapes, given.escape_count, 0}, low(given.low), low_end(low + given.low_size),
+          points((Out*)given.points) {}
+
+    bool left() const { return at < given.blocks && !reader.dry; }
+
+    // Whether the next row has all lanes, and all words that it may take are there.
+    bool full() const {
+        return W >= 8 && left() && given.lanes == MAX_LANES && given.blocks - at >= MAX_LANES &&
+               reader.end - reader.words >= 16 * (ptrdiff_t)MAX_LANES;
     }
-    return reader.sound(lanes) && left.taken == left.given;
+
+    void load_row(size_t count) { std::memcpy(row.classes, given.classes + at, count * sizeof *row.classes); }
+
+    // The rest of a full row, of which ``near`` coordinates are known.
+    void finish_full(int near) {
+        if (near == 8 && !given.low_size) return store_near();
+        spread(near);
+        // From a constant on it is faster.
+        if (near == 0) decode_from(0, reader, escapes, model, row);
+        else if (near < 8) decode_from(near, reader, escapes, model, row);
+        finish(MAX_LANES);
+    }
+
+    void decode_some() {
+        const size_t count = std::min(given.blocks - at, given.lanes);
+        load_row(count);
+        decode_row(reader, escapes, count, model, row);
+        finish(count);
+    }
+
+    Found found() const {
+        if (!reader.sound(given.lanes) || escapes.taken != escapes.given) return Found::DAMAGED;
+        return lanes_of(beyond) ? Found::BEYOND : Found::SOUND;
+    }
+
+  private:
+    void finish(size_t count) {
+        if (reader.dry) return;
+        if (given.low_size) low = join_low_bits(row, count, model, low, low_end);
+        for (size_t lane = 0; lane < count; lane += W) {
+            I x[8];
+            for (int i = 0; i < 8; ++i) x[i] = load<I>(row.values[i] + lane);
+            Out* const to = points + 8 * (at + lane);
+            if (lane + W <= count) {
+                store_points(x, to, beyond);
+            } else {
+                Out some[8 * W];
+                I of_some{};
+                store_points(x, some, of_some);
+                for (size_t i = 0; i < count - lane; ++i) beyond[i] |= of_some[i];
+                std::copy_n(some, 8 * (count - lane), to);
+            }
+        }
+        at += count;
+    }
+
+#if defined(LATQ_LOOKS_UP)
+    void spread(int near) { spread_near(row, near); }
+
+    // A row of which all values are near.
+    void store_near() {
+        H x[8], order;
+        for (size_t i = 0; i < MAX_LANES; ++i) order[i] = (uint16_t)half_of(turned_place(i));
+        for (int i = 0; i < 8; ++i)
+            x[i] = (H)_mm512_permutexvar_epi16((__m512i)order, _mm512_load_si512(row.near[i]));
+        turn_lanes(x);
+        typedef Out Numbers __attribute__((vector_size(MAX_LANES * sizeof(Out))));
+        LATQ_UNROLL
+        for (size_t k = 0; k < 8; ++k)
+            store(points + 8 * at + k * MAX_LANES, __builtin_convertvector((J)x[k], Numbers));
+        at += MAX_LANES;
+    }
+#else
+    void spread(int) {}
+    void store_near() {}
+#endif
+};
+
+template <class Out, size_t K>
+inline void decode_together(PointStream* streams, const PointModel& model) {
+    [&]<size_t... k>(std::index_sequence<k...>) {
+        PointReader<Out> own[] = {{streams[k], model}...};
+        Reader* const readers[] = {&own[k].reader...};
+        uint16_t (*const values[])[MAX_LANES] = {own[k].row.near...};
+        while ((own[k].full() && ...)) {
+            (own[k].load_row(MAX_LANES), ...);
+            const Nearness near[] = {{own[k].row.classes, model}...};
+            int done[K];
+            decode_near<K>(readers, near, values, done);
+            (own[k].finish_full(done[k]), ...);
+        }
+        const auto rest = [](PointReader<Out>& reader) {
+            while (reader.left()) reader.decode_some();
+        };
+        (rest(own[k]), ...);
+        ((streams[k].found = own[k].found()), ...);
+    }(std::make_index_sequence<K>());
+}
+
+template <class Out>
+inline void decode_points(PointStream* streams, size_t count, const PointModel& model) {
+    for (; count >= POINT_STREAMS; streams += POINT_STREAMS, count -= POINT_STREAMS)
+        decode_together<Out, POINT_STREAMS>(streams, model);
+    for (; count > 0; ++streams, --count) decode_together<Out, 1>(streams, model);
 }
 
 // ``words`` and ``escapes`` hold 8 per block, and WORDS_SLACK more words; both are filled from the end. The numbers of

@@ -5,6 +5,7 @@
 #include "coding.hpp"
 #include "layout.hpp"
 #include "matrices.hpp"
+#include "packing.hpp"
 #include "path_coding.hpp"
 #include "paths.hpp"
 #include "points.hpp"
@@ -29,7 +30,9 @@ const Kernels kernels = {
     .choose_points = choose_points,
     .point_costs = point_costs,
     .encode_points = encode_points,
-    .decode_points = decode_points,
+    .decode_points_float = decode_points<float>,
+    .decode_points8 = decode_points<int8_t>,
+    .decode_points16 = decode_points<int16_t>,
     .choose_paths = choose_paths,
     .path_costs = path_costs,
     .encode_paths = encode_paths,
@@ -44,8 +47,12 @@ const Kernels kernels = {
     .pack32 = pack_bits<uint32_t>,
     .split_digits = {split_digits<3, 5>, split_digits<5, 3>, split_digits<7, 11>},
     .join_digits = {join_digits<3, 5>, join_digits<5, 3>, join_digits<7, 11>},
-    .codewords8 = codewords<uint8_t>,
-    .codewords16 = codewords<uint16_t>,
+    .unpack_digits8 = unpack_digits<uint8_t>,
+    .unpack_digits16 = unpack_digits<uint16_t>,
+    .codewords8 = codewords<uint8_t, float>,
+    .codewords16 = codewords<uint16_t, float>,
+    .short_codewords8 = codewords<uint8_t, int16_t>,
+    .short_codewords16 = codewords<uint16_t, int16_t>,
     .estimated_errors = estimated_errors,
     .cheapest_scales = cheapest_scales,
     .guess_scales = guess_scales,
@@ -65,6 +72,9 @@ const Kernels kernels = {
     .widen_bfloat16 = widen<BFloat16>,
     .narrowed8 = narrowed<int8_t>,
     .narrowed16 = narrowed<int16_t>,
+    .squared_norms8 = squared_norms<int8_t>,
+    .squared_norms16 = squared_norms<int16_t>,
+    .summed_energies = summed_energies,
     .products = PRODUCTS,
     .subtract_product32 = subtract_product<float>,
     .subtract_product64 = subtract_product<double>,

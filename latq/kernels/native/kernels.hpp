@@ -55,6 +55,27 @@ constexpr size_t CHOICE_SIZE = 64 * SLICE;
 constexpr uint32_t PLACES = 256;
 constexpr size_t MAX_LANES = 32;
 
+// What became of a stream: it was damaged, or a number is beyond what it was to be decoded to.
+enum class Found { SOUND, BEYOND, DAMAGED };
+
+// A stream of start states and ``words`` words, what comes with it, and where its blocks go. Streams that are decoded at
+// a time are as many.
+struct PointStream {
+    const uint8_t* stream;
+    size_t words;
+    const uint8_t* escapes;
+    size_t escape_count;
+    const uint8_t* low;
+    size_t low_size;
+    const int32_t* classes;
+    size_t blocks, lanes;
+    void* points;
+    Found found;
+};
+constexpr size_t POINT_STREAMS = 2;
+
+using DecodePoints = void(PointStream* streams, size_t count, const PointModel& model);
+
 // Of paths.py: CAP, FAR, STRETCH; rows of a stretch with those that are looked ahead.
 constexpr int PATH_CAP = 2047, PATH_FAR = 1 << 14;
 constexpr size_t PATH_STRETCH = 768, PATH_ROWS = PATH_STRETCH + 64;
@@ -98,6 +119,10 @@ using Restored = void(const float* x, size_t rows, size_t n, const double* scale
 
 template <class T>
 using Moments = void(const float* u, const T* v, size_t rows, size_t n, size_t k, double* sums, double* scratch);
+
+template <class Digit, class Out>
+using Codewords = void(const Digit* digits, const uint8_t* index, const Out* scales, size_t blocks, int32_t q,
+                       const int32_t* offset, Out* out);
 
 template <class T>
 using Narrowed = bool(const float* x, size_t rows, size_t n, T* out, double* squares);
@@ -169,10 +194,10 @@ struct Kernels {
     void (*encode_points)(const int32_t* points, const int32_t* classes, size_t blocks, size_t lanes,
                           const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
                           size_t low_size, size_t found[2]);
-    // points.decode_points of a stream of start states and ``words`` words. False if damaged.
-    bool (*decode_points)(const uint8_t* stream, size_t words, const uint8_t* escapes, size_t escape_count,
-                          const uint8_t* low, size_t low_size, const int32_t* classes, size_t blocks, size_t lanes,
-                          const PointModel& model, float* points);
+    // points.decode_points of several streams to floats, int8 and int16.
+    DecodePoints* decode_points_float;
+    DecodePoints* decode_points8;
+    DecodePoints* decode_points16;
 
     // paths.choose_paths in TRELLISES[trellis]; ``inverse`` is 2 over the step, ``weights`` those of k and k + 1 in
     // the halves of entry k + 128 of a class, null without a model. ``scratch`` is paths_size words.
@@ -206,12 +231,16 @@ struct Kernels {
     // reference.split_digits and join_digits: radix 3, 5 and 7, so many digits in each word as the format has.
     void (*split_digits[3])(const uint32_t* words, size_t count, uint8_t* digits);
     void (*join_digits[3])(const uint8_t* digits, size_t count, uint32_t* words);
+    // reference.unpack_digits to 1 and 2 bytes; false if a word is out of range.
+    bool (*unpack_digits8)(const uint8_t* data, size_t size, int radix, int low_bits, size_t count, uint8_t* digits);
+    bool (*unpack_digits16)(const uint8_t* data, size_t size, int radix, int low_bits, size_t count, uint16_t* digits);
 
-    // reference.scaled_codewords; |offset| <= q <= 4096, and ``scales`` has MAX_SCALES entries.
-    void (*codewords8)(const uint8_t* digits, const uint8_t* index, const float* scales, size_t blocks, int32_t q,
-                       const int32_t* offset, float* out);
-    void (*codewords16)(const uint16_t* digits, const uint8_t* index, const float* scales, size_t blocks, int32_t q,
-                        const int32_t* offset, float* out);
+    // reference.scaled_codewords of digits in 1 and 2 bytes, to floats and to int16; |offset| <= 4, q <= 4096, and
+    // ``scales`` has MAX_SCALES entries.
+    Codewords<uint8_t, float>* codewords8;
+    Codewords<uint16_t, float>* codewords16;
+    Codewords<uint8_t, int16_t>* short_codewords8;
+    Codewords<uint16_t, int16_t>* short_codewords16;
 
     // search.estimated_errors, cheapest_scales (for one row of charges), guess_scales, choose_scales and quantize;
     // ``scratch`` is CHOICE_SIZE bytes, aligned to 64.
@@ -243,6 +272,11 @@ struct Kernels {
 
     Narrowed<int8_t>* narrowed8;
     Narrowed<int16_t>* narrowed16;
+    // products.squared_norms.
+    void (*squared_norms8)(const int8_t* x, size_t rows, size_t n, double* squares);
+    void (*squared_norms16)(const int16_t* x, size_t rows, size_t n, double* squares);
+    // products.summed_energies.
+    void (*summed_energies)(const uint8_t* index, size_t rows, size_t blocks, const int64_t* energies, double* sums);
     Products products;
 
     SubtractProduct<float>* subtract_product32;

@@ -2,6 +2,10 @@
 // registers.
 #pragma once
 
+#include <algorithm>
+#include <array>
+
+#include "halves.hpp"
 #include "kernels.hpp"
 #include "points.hpp"
 #include "rans.hpp"
@@ -12,9 +16,7 @@ namespace latq::LATQ_TARGET {
 
 #if defined(LATQ_LOOKS_UP)
 
-// A number of 16 bits for each of 32 lanes: lanes 0..15 in the low halves of words of 32, 16..31 in the high halves.
-typedef uint16_t H __attribute__((vector_size(64)));
-
+// Of 32 lanes, 0..15 are in the low halves of words of 32 bits, 16..31 in the high halves.
 LATQ_INLINE H all_halves(int value) { return H{} + (uint16_t)value; }
 LATQ_INLINE H pack(U low, U high) { return (H)(low | high << 16); }
 LATQ_INLINE U low_of(H x) { return (U)x & 0xFFFFu; }
@@ -55,17 +57,23 @@ LATQ_INLINE H search(const uint16_t* entries, const Pivots<N, SIZE, PARTS>& pivo
     else return search(entries, Pivots<N, STEP, STEP == 2 ? 2 : 4>(entries, base), base, slot);
 }
 
-// Decode the coordinates of a row up to the first that has a value beyond N entries, or an escape; returns how many.
-// 32 words for each are there to be read.
-template <int N, bool SHIFTED>
-LATQ_INLINE int decode_near(Reader& reader, const uint16_t* ranges, Row& row) {
-    U low = load<U>(reader.states), high = load<U>(reader.states + W);
-    H coset{}, parity{};
-    const uint8_t* words = reader.words;
-    int done = 0;
-    const auto decode_coordinate = [&]<int SIZE, int PARTS>(const uint16_t* starts, H group,
-                                                            const Pivots<N, SIZE, PARTS>& pivots)
-                                       __attribute__((always_inline)) {
+// A stream at the begin of a row.
+struct NearLanes {
+    U low, high;
+    H coset, parity;
+    const uint8_t* words;
+
+    LATQ_INLINE explicit NearLanes(const Reader& reader)
+        : low(load<U>(reader.states)), high(load<U>(reader.states + W)), coset{}, parity{}, words(reader.words) {}
+
+    LATQ_INLINE void leave(Reader& reader) const {
+        store(reader.states, low), store(reader.states + W, high);
+        reader.words = words;
+    }
+
+    // The next coordinate of every lane by its table of N / SIZE ones; false if one is beyond these.
+    template <int N, int SIZE, int PARTS>
+    LATQ_INLINE bool decode(const uint16_t* starts, H group, const Pivots<N, SIZE, PARTS>& pivots, uint16_t* values) {
         const uint16_t* const frequencies = starts + 3 * PLACES;
         constexpr int GROUPS = N / SIZE;
         const H slot = pack(low & ((1u << PRECISION) - 1), high & ((1u << PRECISION) - 1));
@@ -78,25 +86,58 @@ LATQ_INLINE int decode_near(Reader& reader, const uint16_t* ranges, Row& row) {
         const H value = (found - base - (uint16_t)(SIZE / 2)) * (uint16_t)GROUPS + group;
         if constexpr (GROUPS == 1) coset = value & (uint16_t)1;
         parity ^= (value - coset) >> 1;
-        store(row.values[done] + 0, (I)((U)value << 16) >> 16);
-        store(row.values[done] + W, (I)value >> 16);
-        ++done;
+        store(values, value);
+        return true;
+    }
+};
+
+// Decode the coordinates of a row of each of K streams up to the first that has a value beyond N entries, or an escape;
+// ``done`` of each says how many. 32 words for each are there to be read. Streams take turns, because the coordinates of
+// one wait for each other.
+template <int N, bool SHIFTED, size_t K>
+LATQ_INLINE void decode_near(Reader* const readers[K], const uint16_t* const ranges[K],
+                             uint16_t (*const values[K])[MAX_LANES], int done[K]) {
+    const auto of_each = [](auto&& make) __attribute__((always_inline)) {
+        return [&]<size_t... k>(std::index_sequence<k...>) __attribute__((always_inline)) {
+            return std::array{make(k)...};
+        }(std::make_index_sequence<K>());
+    };
+    auto lanes = of_each([&](size_t k) { return NearLanes(*readers[k]); });
+    for (size_t k = 0; k < K; ++k) done[k] = 0;
+    const auto decode = [&](int i, size_t kind, const auto& groups, const auto& pivots) __attribute__((always_inline)) {
+        LATQ_UNROLL
+        for (size_t k = 0; k < K; ++k) {
+            if (!lanes[k].decode(ranges[k] + kind * PLACES, groups[k], pivots[k], values[k][i])) [[unlikely]]
+                return false;
+            done[k] = i + 1;
+        }
         return true;
     };
-    const Pivots<N, N, 8> first(ranges, H{});
-    bool near = decode_coordinate(ranges, H{}, first);
-    if constexpr (SHIFTED) {
-        for (int i = 1; i < 8 && near; ++i) near = decode_coordinate(ranges, H{}, first);
-    } else {
-        const Pivots<N, N / 2, 8> next(ranges + PLACES, coset * (uint16_t)(N / 2));
-        for (int i = 1; i < 7 && near; ++i) near = decode_coordinate(ranges + PLACES, coset, next);
-        const H residue = coset + (parity & (uint16_t)1) * (uint16_t)2;
-        const Pivots<N, N / 4, 4> last(ranges + 2 * PLACES, residue * (uint16_t)(N / 4));
-        if (near) decode_coordinate(ranges + 2 * PLACES, residue, last);
-    }
-    store(reader.states, low), store(reader.states + W, high);
-    reader.words = words;
-    return done;
+    const auto all = [&]() __attribute__((always_inline)) {
+        const auto none = of_each([](size_t) { return H{}; });
+        const auto first = of_each([&](size_t k) { return Pivots<N, N, 8>(ranges[k], H{}); });
+        if (!decode(0, 0, none, first)) return;
+        if constexpr (SHIFTED) {
+            for (int i = 1; i < 8; ++i)
+                if (!decode(i, 0, none, first)) return;
+        } else {
+            const auto cosets = of_each([&](size_t k) { return lanes[k].coset; });
+            const auto next = of_each([&](size_t k) {
+                return Pivots<N, N / 2, 8>(ranges[k] + PLACES, cosets[k] * (uint16_t)(N / 2));
+            });
+            for (int i = 1; i < 7; ++i)
+                if (!decode(i, 1, cosets, next)) return;
+            const auto residues = of_each([&](size_t k) {
+                return cosets[k] + (lanes[k].parity & (uint16_t)1) * (uint16_t)2;
+            });
+            const auto last = of_each([&](size_t k) {
+                return Pivots<N, N / 4, 4>(ranges[k] + 2 * PLACES, residues[k] * (uint16_t)(N / 4));
+            });
+            decode(7, 2, residues, last);
+        }
+    };
+    all();
+    for (size_t k = 0; k < K; ++k) lanes[k].leave(*readers[k]);
 }
 
 // Frequencies and starts, as in PointModel::infos, of the doubled coordinates of a full row, or of integers OF_PATHS;
@@ -137,18 +178,47 @@ LATQ_INLINE int32_t class_of(const int32_t classes[MAX_LANES], const PointModel&
     return lanes_of(others != 0) ? -1 : classes[0];
 }
 
-// Decode as many coordinates of a full row as have near values only, so that the first ones are known.
-inline int decode_near(Reader& reader, const PointModel& model, Row& row) {
-    const int32_t of_class = class_of(row.classes, model);
-    if (of_class < 0) return 0;
-    const uint16_t* const ranges = model.ranges + 6 * PLACES * (size_t)of_class;
-    const int window = model.windows[of_class];
-    if (model.shifts[of_class])
-        return window == 128 ? decode_near<128, true>(reader, ranges, row) : decode_near<64, true>(reader, ranges, row);
-    if (window == 32) return decode_near<64, false>(reader, ranges, row);
-    if (window == 64) return decode_near<128, false>(reader, ranges, row);
-    return 0;
+// How the coordinates of a row are near: entries that are looked up, and whether values have low bits besides; none if
+// blocks are of several classes, or values too far apart.
+struct Nearness {
+    int entries;
+    bool shifted;
+    const uint16_t* ranges;
+
+    Nearness(const int32_t classes[MAX_LANES], const PointModel& model) : entries(0), shifted(false), ranges(nullptr) {
+        const int32_t of_class = class_of(classes, model);
+        if (of_class < 0) return;
+        ranges = model.ranges + 6 * PLACES * (size_t)of_class;
+        const int window = model.windows[of_class];
+        shifted = model.shifts[of_class] > 0;
+        if (shifted) entries = window == 128 ? 128 : 64;
+        else if (window < 128) entries = 2 * window;
+    }
+
+    bool operator==(const Nearness& other) const { return entries == other.entries && shifted == other.shifted; }
+};
+
+// Decode as many coordinates of a full row of each of K streams as have near values only, so that the first ones are
+// known: ``done`` says how many. Where the streams differ in kind it is none.
+template <size_t K>
+inline void decode_near(Reader* const readers[K], const Nearness near[K], uint16_t (*const values[K])[MAX_LANES],
+                        int done[K]) {
+    const uint16_t* ranges[K];
+    bool alike = near[0].entries > 0;
+    for (size_t k = 0; k < K; ++k) ranges[k] = near[k].ranges, done[k] = 0, alike &= near[k] == near[0];
+    if (!alike) return;
+    const bool wide = near[0].entries == 128;
+    if (near[0].shifted) {
+        if (wide) decode_near<128, true, K>(readers, ranges, values, done);
+        else decode_near<64, true, K>(readers, ranges, values, done);
+    } else {
+        if (wide) decode_near<128, false, K>(readers, ranges, values, done);
+        else decode_near<64, false, K>(readers, ranges, values, done);
+    }
 }
+
+// The place of every lane among the halves of its values.
+constexpr size_t half_of(size_t lane) { return 2 * (lane % W) + lane / W; }
 
 // infos_near for a row of 32 blocks with these classes; false where that cannot be said of all.
 template <bool OF_PATHS = false>
@@ -170,12 +240,43 @@ inline bool infos_near(const int32_t* points, const int32_t* classes, const Poin
 
 #else
 
-inline int decode_near(Reader&, const PointModel&, Row&) { return 0; }
+// Where nothing is looked up in registers, nothing is near.
+struct Nearness {
+    Nearness(const int32_t*, const PointModel&) {}
+};
+
+template <size_t K>
+inline void decode_near(Reader* const*, const Nearness*, uint16_t (*const*)[MAX_LANES], int done[K]) {
+    std::fill_n(done, K, 0);
+}
+
+constexpr size_t half_of(size_t lane) { return lane; }
+
 template <bool OF_PATHS = false>
 inline bool infos_near(const int32_t*, const int32_t*, const PointModel&, uint32_t[8][MAX_LANES]) {
     return false;
 }
 
 #endif
+
+// Near values of the first coordinates of a row as those of the others are.
+inline void spread_near(Row& row, int count) {
+    for (int i = 0; i < count; ++i) {
+        const I both = load<I>(row.near[i]);
+        store(row.values[i], both << 16 >> 16);
+        store(row.values[i] + W, both >> 16);
+    }
+}
+
+// The same of one stream, as values of the row.
+inline int decode_near(Reader& reader, const PointModel& model, Row& row) {
+    Reader* const readers[] = {&reader};
+    uint16_t (*const values[])[MAX_LANES] = {row.near};
+    const Nearness near[] = {{row.classes, model}};
+    int done[1];
+    decode_near<1>(readers, near, values, done);
+    spread_near(row, done[0]);
+    return done[0];
+}
 
 }  // namespace latq::LATQ_TARGET

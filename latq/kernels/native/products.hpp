@@ -3,7 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "halves.hpp"
 #include "kernels.hpp"
 #include "layout.hpp"
 
@@ -143,11 +145,116 @@ LATQ_INLINE void add_run(const int32_t* strip, const int32_t* panel, size_t lane
 LATQ_INLINE void put(double* to, double x) { *to += x; }
 LATQ_INLINE void put(float* to, double x) { *to = (float)x; }
 
+// --- few rows on one side: along the rows, so that those of the other are read once and as they are -------------------
+
+constexpr size_t FEW = 8, ROWS_TOGETHER = 2;
+
+// Entries of rows [first, first + COUNT) of a factor, the last row in place of those that are not there.
+template <class T, size_t COUNT>
+struct SomeRows {
+    static constexpr size_t STEP = Parts<T>::COUNT;
+    using Entries = typename Parts<T>::Entries;
+    const T* x[COUNT];
+    size_t after[COUNT];
+
+    LATQ_INLINE SomeRows(const Factor<T>& rows, size_t first) {
+        for (size_t i = 0; i < COUNT; ++i) {
+            const size_t row = std::min(first + i, rows.count - 1);
+            x[i] = rows.x + row * rows.stride, after[i] = rows.after(row);
+        }
+    }
+
+    LATQ_INLINE I at(size_t row, size_t begin) const {
+        return (I)__builtin_convertvector(load<Entries>(x[row] + begin), typename Parts<T>::V);
+    }
+
+    LATQ_INLINE I at(size_t row, size_t begin, const Parts<T>& last) const {
+        return last.load_first(x[row] + begin, after[row] + last.some);
+    }
+};
+
+// The sum of the lanes; each is a sum less than 2^31, or that of two products of -32768 by itself.
+LATQ_INLINE int64_t sum_of_lanes(I sums) {
+    const U less = (U)sums - 1u;
+    int64_t total = W;
+    for (size_t i = 0; i < W; ++i) total += (int32_t)less[i];
+    return total;
+}
+
+template <class T>
+inline int32_t peak_of(const SomeRows<T, ROWS_TOGETHER>& rows, size_t n) {
+    constexpr size_t STEP = Parts<T>::COUNT;
+    if constexpr (PARTS<T> == 4) return 255;
+    if constexpr (sizeof(T) == 1) return 128;
+    J high{}, low{};
+    const auto see = [&](I x) { high = larger_of(high, (J)x), low = smaller_of(low, (J)x); };
+    for (size_t row = 0; row < ROWS_TOGETHER; ++row) {
+        size_t begin = 0;
+        for (; begin + STEP <= n; begin += STEP) see(rows.at(row, begin));
+        if (begin < n) see(rows.at(row, begin, Parts<T>(n - begin)));
+    }
+    int32_t peak = 0;
+    for (size_t i = 0; i < HALVES; ++i) peak = std::max({peak, (int32_t)high[i], -(int32_t)low[i]});
+    return peak;
+}
+
+template <class T, class Out>
+inline void few_products(const Factor<T>& a, const Factor<T>& b, size_t n, const Target<Out>& out) {
+    constexpr size_t STEP = Parts<T>::COUNT;
+    const SomeRows<T, FEW> few(b, 0);
+    const Parts<T> last(n % STEP);
+    int32_t peak = PARTS<T> == 4 ? 128 : 0;
+    int64_t start[FEW]{};
+    for (size_t j = 0; j < b.count; ++j)
+        for (size_t i = 0; i < n; ++i) {
+            peak = std::max(peak, std::abs((int32_t)few.x[j][i]));
+            if (PARTS<T> == 4) start[j] -= 128 * few.x[j][i];
+        }
+    for (size_t top = 0; top < a.count; top += ROWS_TOGETHER) {
+        const SomeRows<T, ROWS_TOGETHER> rows(a, top);
+        // As many steps as cannot add up to 2^31, but one at least.
+        const int32_t largest = std::max(peak * peak_of(rows, n), 1);
+        const size_t run = STEP * std::max(INT32_MAX / (int32_t)PARTS<T> / largest, 1);
+        int64_t sums[ROWS_TOGETHER][FEW];
+        for (auto& row : sums) std::copy_n(start, FEW, row);
+        for (size_t first = 0; first < n; first += run) {
+            I found[ROWS_TOGETHER][FEW]{};
+            const auto add = [&](auto... where) __attribute__((always_inline)) {
+                I x[ROWS_TOGETHER];
+                for (size_t i = 0; i < ROWS_TOGETHER; ++i) {
+                    x[i] = rows.at(i, where...);
+                    if constexpr (PARTS<T> == 4) x[i] ^= OFFSETS;
+                }
+                LATQ_UNROLL
+                for (size_t j = 0; j < FEW; ++j) {
+                    const I y = few.at(j, where...);
+                    LATQ_UNROLL
+                    for (size_t i = 0; i < ROWS_TOGETHER; ++i) found[i][j] = add_parts<T>(found[i][j], x[i], y);
+                }
+            };
+            const size_t end = std::min(n, first + run);
+            size_t begin = first;
+            for (; begin + STEP <= end; begin += STEP) add(begin);
+            if (begin < end) add(begin, last);
+            for (size_t i = 0; i < ROWS_TOGETHER; ++i)
+                for (size_t j = 0; j < FEW; ++j) sums[i][j] += sum_of_lanes(found[i][j]);
+        }
+        for (size_t i = 0; i < std::min(ROWS_TOGETHER, a.count - top); ++i)
+            for (size_t j = 0; j < b.count; ++j)
+                put(out.at + (top + i) * out.row_stride + j * out.column_stride,
+                    (double)sums[i][j] * (a.gains[top + i] * b.gains[j]));
+    }
+}
+
 template <class T, class Out>
 inline void products(const Factor<T>& a, const Factor<T>& b, size_t n, const Target<Out>& out, void* scratch) {
+    const Target<Out> turned{out.at, out.column_stride, out.row_stride};
+    if (!a.count || !b.count) return;
+    if (b.count <= FEW && b.count <= a.count) return few_products(a, b, n, out);
+    if (a.count <= FEW) return few_products(b, a, n, turned);
     // A panel of few rows is mostly zeros, a block of few rows is not.
     if (b.count < PANEL && b.count < a.count)
-        return products<T, Out>(b, a, n, {out.at, out.column_stride, out.row_stride}, scratch);
+        return products<T, Out>(b, a, n, turned, scratch);
     const size_t lanes = (n + PARTS<T> - 1) / PARTS<T>;
     int32_t *const block = (int32_t*)scratch, *const panel = block + PRODUCTS_BLOCK * lanes;
     for (size_t top = 0; top < a.count; top += PRODUCTS_BLOCK) {
@@ -180,6 +287,34 @@ inline void products(const Factor<T>& a, const Factor<T>& b, size_t n, const Tar
                 }
             }
         }
+    }
+}
+
+// products.squared_norms; no entry is -32768.
+template <class T>
+inline void squared_norms(const T* x, size_t rows, size_t n, double* squares) {
+    typedef T Entries __attribute__((vector_size(HALVES * sizeof(T))));
+    for (size_t row = 0; row < rows; ++row, x += n) {
+        L sums{};
+        size_t i = 0;
+        for (; i + HALVES <= n; i += HALVES) {
+            const J wide = __builtin_convertvector(load<Entries>(x + i), J);
+            const L pairs = (L)add_parts<int16_t>(I{}, (I)wide, (I)wide);
+            sums += (pairs & 0xFFFFFFFFu) + (pairs >> 32);
+        }
+        int64_t sum = 0;
+        for (; i < n; ++i) sum += (int64_t)x[i] * x[i];
+        for (size_t k = 0; k < W / 2; ++k) sum += (int64_t)sums[k];
+        squares[row] = (double)sum;
+    }
+}
+
+// products.summed_energies.
+inline void summed_energies(const uint8_t* index, size_t rows, size_t blocks, const int64_t* energies, double* sums) {
+    for (size_t row = 0; row < rows; ++row, index += blocks) {
+        int64_t sum = 0;
+        for (size_t b = 0; b < blocks; ++b) sum += energies[index[b]];
+        sums[row] = (double)sum;
     }
 }
 

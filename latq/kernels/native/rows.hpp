@@ -20,9 +20,10 @@ struct Escapes {
     }
 };
 
-// Coordinates of up to 32 blocks, coded values to begin with.
+// Coordinates of up to 32 blocks, coded values to begin with; ``near`` are those that near.hpp finds.
 struct Row {
     alignas(64) int32_t values[8][MAX_LANES];
+    alignas(64) uint16_t near[8][MAX_LANES];
     alignas(64) int32_t classes[MAX_LANES];
 };
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "codebook.hpp"
-#include "codewords.hpp"
+#include "packing.hpp"
 #include "kernels.hpp"
 #include "nested.hpp"
 #include "points.hpp"

@@ -22,6 +22,7 @@ constexpr size_t W = 4;
 typedef float F __attribute__((vector_size(4 * W)));
 typedef int32_t I __attribute__((vector_size(4 * W)));
 typedef uint32_t U __attribute__((vector_size(4 * W)));
+typedef uint64_t L __attribute__((vector_size(4 * W)));
 
 #define LATQ_INLINE [[gnu::always_inline]] inline
 

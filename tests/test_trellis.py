@@ -79,7 +79,7 @@ class TestPaths:
         code, x = Trellis(5, 2), gaussian(8, seed=seed)
         model = Density(-20, tuple(abs(k) * 5 for k in range(-20, 21)), 0).tables
         found, _ = paths.choose_paths(x[:, None], np.zeros(1, np.intp), np.float32(step), model, code, 1)
-        weights = paths.path_weights(model, np.float32(step))[0]
+        weights = paths.path_weights(model)[0]
         y = x * (np.float32(2) / np.float32(step))
 
         def weight(values: npt.NDArray[np.int32]) -> float:

@@ -22,8 +22,8 @@ from latq.kernels.elementary import exp2
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 Sections = tuple[bytes, bytes]
-# Bits per entry by which a chunk may stay below its budget.
-TOLERANCE = 0.002
+# Bits per entry by which a chunk may stay below its budget, and by which trials aim below it.
+TOLERANCE, MARGIN = 0.003, 0.00125
 # Share of the error asked for that a chunk at least takes.
 CLOSE = 0.99
 MAX_TRIALS = 12
@@ -111,7 +111,7 @@ def within_budget(chooser: Chooser, x: F32, classes: Classes, density: Density, 
             chosen, best = points, rank(excess)
         if -TOLERANCE <= excess <= 0:
             break
-        aim = excess + TOLERANCE / 2
+        aim = excess + MARGIN
         finer, coarser = ((step, aim), coarser) if aim > 0 else (finer, (step, aim))
         if finer and coarser:
             # Between the two: by interpolation, but not too close to either.
@@ -124,9 +124,13 @@ def within_budget(chooser: Chooser, x: F32, classes: Classes, density: Density, 
 
 def coarsened(step: float, bits: float, rate: float) -> float:
     """The step that saves ``bits`` per entry at about this rate, with the same density."""
-    # What an octave saves, by measurement: less than 1 where many entries cost nothing anyway.
-    slope = max(1 - exp2(0.4 - 1.5 * rate), 0.3)
-    return step * exp2(max(-1.0, min(1.0, bits / slope)))
+    return step * exp2(max(-1.0, min(1.0, bits / octave_saves(rate))))
+
+
+def octave_saves(rate: float) -> float:
+    """Bits per entry that an octave of the step saves at about this rate, by measurement: less than 1 where many
+    entries cost nothing anyway."""
+    return max(1 - exp2(0.4 - 1.5 * rate), 0.3)
 
 
 def within_error(

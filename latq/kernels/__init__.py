@@ -65,6 +65,7 @@ __all__ = [
     "guess_scales",
     "join_digits",
     "narrowed",
+    "new_array",
     "nearest_point",
     "pack_bits",
     "path_costs",
@@ -132,6 +133,7 @@ if _wants_native():
         guess_scales,
         join_digits,
         narrowed,
+        new_array,
         pack_bits,
         path_costs,
         peak,
@@ -178,6 +180,7 @@ else:
     from latq.kernels.vectors import (
         copy_transposed,
         divided,
+        new_array,
         peak,
         restored,
         row_moments,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from latq.kernels import _core, matrices, paths, products, reference, search, vectors
 from latq.kernels.codebook import Codebook
 from latq.kernels.matrices import Matrix
-from latq.kernels.packed_model import packed
+from latq.kernels.packed_model import packed, path_pairs
 from latq.kernels.paths import Trellis
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, PointModel, shrinkage
 from latq.kernels.products import Integers
@@ -57,28 +57,31 @@ def fwht(x: F32) -> F32:
 
 
 def rotate(x: F32, seed: int, out: F32 | None = None) -> F32:
-    y = _aligned(x.shape, np.float32) if out is None else out
+    y = new_array(x.shape, np.float32) if out is None else out
     n = x.shape[-1]
     _core.rotate(_rows(x), y.reshape(-1, n), _sign_bits(seed, n))
     return y
 
 
 def unrotate(y: F32, seed: int, out: F32 | None = None) -> F32:
-    x = _aligned(y.shape, np.float32) if out is None else out
+    x = new_array(y.shape, np.float32) if out is None else out
     n = y.shape[-1]
     _core.unrotate(_rows(y), x.reshape(-1, n), _sign_bits(seed, n))
     return x
 
 
-def _aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A new array that begins at a whole line of the cache: else vectors straddle two of them, which takes longer."""
+def new_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array, not cleared, that begins at a whole line of the cache: else vectors straddle two of them, which takes
+    longer. Large ones get memory that served before."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size >= _LARGE:
+        return _core.new_bytes(size).view(dtype).reshape(shape)
     octets = np.empty(size + _LINE, np.uint8)
     start = -octets.ctypes.data % _LINE
     return octets[start : start + size].view(dtype).reshape(shape)
 
 
-_LINE = 64
+_LINE, _LARGE = 64, 1 << 17
 
 
 def _rows(x: F32) -> F32:
@@ -100,7 +103,7 @@ def _sign_bits(seed: int, n: int) -> U8:
 
 def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
     rows = np.ascontiguousarray(x.T, np.float32)
-    found = np.empty(rows.shape, np.int32)
+    found = new_array(rows.shape, np.int32)
     inverse = float(np.float32(1) / step)
     if model is None:
         _core.nearest_points(rows, found, inverse)
@@ -120,7 +123,7 @@ def encode_points(points: I32, classes: Classes, model: PointModel, lanes: int) 
 def decode_points(
     stream: bytes | memoryview, rest: bytes | memoryview, classes: Classes, model: PointModel, lanes: int
 ) -> F32 | None:
-    found = np.empty((classes.size, BLOCK), np.float32)
+    found = new_array((classes.size, BLOCK), np.float32)
     octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
     return found.T if _core.decode_points(*octets, _int32(classes), lanes, packed(model), found) else None
 
@@ -134,12 +137,12 @@ def _costs(kernel: Callable[..., None], points: I32, classes: Classes, model: Po
 def _encoded(
     kernel: Callable[..., tuple[int, int]], points: I32, classes: Classes, model: PointModel, lanes: int
 ) -> tuple[bytes, bytes]:
-    states, escapes = np.empty(lanes, np.uint32), np.empty(points.size, np.int32)
-    words = np.empty(points.size + _core.WORDS_SLACK, np.uint16)
-    low = np.empty(model.low_size(classes), np.uint8)
+    states, escapes = np.empty(lanes, np.uint32), new_array((points.size,), np.int32)
+    words = new_array((points.size + _core.WORDS_SLACK,), np.uint16)
+    low = new_array((model.low_size(classes),), np.uint8)
     args = lanes, packed(model), states, words, escapes, low
     coded, escaped = kernel(_int32(points.T), _int32(classes), *args)
-    stream = states.tobytes() + words[words.size - coded :].tobytes()
+    stream = b"".join((states, words[words.size - coded :]))
     return stream, escapes[escapes.size - escaped :].tobytes() + low.tobytes()
 
 
@@ -156,8 +159,8 @@ def choose_paths(
     if (trellis.h0, trellis.h1) not in _core.TRELLISES:
         return paths.choose_paths(x, classes, step, model, trellis, lanes)
     rows = np.ascontiguousarray(x.T, np.float32)
-    found = np.empty(rows.shape, np.int32)
-    weights, tables = (_pairs(paths.path_weights(model, step)), packed(model)) if model else (None, None)
+    found = new_array(rows.shape, np.int32)
+    weights, tables = (path_pairs(model), packed(model)) if model else (None, None)
     which = _core.TRELLISES.index((trellis.h0, trellis.h1))
     inverse = float(np.float32(2) / step)
     return found.T, _core.choose_paths(rows, _int32(classes), lanes, inverse, weights, tables, which, found)
@@ -179,15 +182,10 @@ def decode_paths(
     trellis: Trellis,
     lanes: int,
 ) -> F32 | None:
-    found = _aligned((classes.size, BLOCK), np.float32)
+    found = new_array((classes.size, BLOCK), np.float32)
     octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
     checks = trellis.h0, trellis.h1
     return found.T if _core.decode_paths(*octets, _int32(classes), lanes, packed(model), *checks, found) else None
-
-
-def _pairs(weights: I32) -> I32:
-    """Every weight in 16 bits, and above it the next one of its class."""
-    return _int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)
 
 
 # --- fixed coding -------------------------------------------------------------------------------------------------
@@ -373,7 +371,7 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64, out: F32 | None
     if abs(exponent) > _MAX_EXPONENT:
         return vectors.divided(x, exponent, means, inverses, out)
     if out is None:
-        out = _aligned(x.shape, np.float32)
+        out = new_array(x.shape, np.float32)
     _core.divided(widened(x), 2.0**-exponent, means, inverses, out)
     return out
 
@@ -391,7 +389,7 @@ def restored(
     if abs(exponent) > _MAX_EXPONENT or not (narrow or dtype in (np.float32, np.float64)):
         return vectors.restored(x, scales, means, exponent, dtype, out)
     if out is None:
-        out = _aligned(x.shape, dtype)
+        out = new_array(x.shape, dtype)
     args = np.ascontiguousarray(x), scales, means, 2.0**exponent
     if not narrow:
         _core.restored(*args, out)
@@ -405,7 +403,7 @@ def restored(
 def widened(x: Floats) -> F32 | F64:
     if not _is_narrow(x.dtype):
         return vectors.widened(x)
-    out = _aligned(x.shape, np.float32)
+    out = new_array(x.shape, np.float32)
     widen = _core.widen_float16 if x.dtype == np.float16 else _core.widen_bfloat16
     widen(np.ascontiguousarray(x).view(np.uint16).reshape(-1), out.reshape(-1))
     return out

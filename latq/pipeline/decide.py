@@ -379,17 +379,25 @@ class _Sampler:
 
     def __init__(self, parts: list[Array]) -> None:
         self._parts = parts
+        self._seen: tuple[Layout, Sample] | None = None
 
-    def __call__(self, layout: Layout) -> Sample:
+    def __call__(self, layout: Layout, entries: int = SAMPLE_ENTRIES) -> Sample:
+        if self._seen is None or self._seen[0] != layout:
+            self._seen = layout, self._whole(layout)
+        whole = self._seen[1]
+        some = scattered(whole.classes.size, -(-whole.blocks.size // entries))
+        if some.size == whole.classes.size:
+            return whole
+        return replace(whole, blocks=whole.blocks.T[some].T, classes=whole.classes[some], mixed=whole.mixed[some])
+
+    def _whole(self, layout: Layout) -> Sample:
         found, classes, mixed = [], [], []
         for x in self._parts:
             parts, rotated = prepare(x, layout.codec, layout.classes)
             kept = layout.codec.kept_of(rotated.shape[1])
-            stream = stream_of(rotated, kept)
-            some = scattered(count_of(stream.size), -(-stream.size * len(self._parts) // SAMPLE_ENTRIES))
-            found.append(blocks_of(stream).T[some].T)
-            classes.append(lowest_classes(parts.classes, kept)[some])
-            mixed.append(are_mixed(parts.classes, kept)[some])
+            found.append(blocks_of(stream_of(rotated, kept)))
+            classes.append(lowest_classes(parts.classes, kept))
+            mixed.append(are_mixed(parts.classes, kept))
         norms = layout.classes.divisors(0) if layout.classes else np.ones(1)
         return Sample(
             np.concatenate(found, axis=1),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from latq.codecs import blocks, e8, e8_design
 from latq.codecs.columns import Columns
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Design, Sample, design_for_error, design_for_rate
-from latq.codecs.quantizer import TOLERANCE, Quantizer, coarsened, overhead
+from latq.codecs.quantizer import MARGIN, Quantizer, coarsened, overhead
 from latq.codecs.trellis import TrellisPaths
 from latq.coding import rans
 from latq.coding.model import Density
@@ -40,7 +40,14 @@ from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import ZERO_SIZE, SizeClasses, power
 
 Coding = Literal["fixed", "entropy"]
-Sampler = Callable[["Layout"], Sample]
+
+
+class Sampler(Protocol):
+    """Gives vectors as the codec of a layout will see them, about so many entries of them."""
+
+    def __call__(self, layout: "Layout", entries: int = ...) -> Sample: ...
+
+
 
 # Alignment per vector costs 16 bits; below this length one value for the tensor does as well.
 VECTOR_ALIGNMENT_FROM = 8192
@@ -54,6 +61,12 @@ MAX_CONTAINER_SHARE = 0.1
 TYPICAL_CODEC_BYTES = 600
 SMALLEST_ERROR = 1e-6
 LOWEST_RATE, HIGHEST_RATE = 0.25, 12.0
+# Negentropy (bits) up to which the entries of a sample are as good as Gaussian.
+GAUSSIAN = 0.02
+# Bits per entry by which a design may miss the rate where the step is corrected afterwards.
+ROUGH = 0.005
+# Entries of the sample for that: of fewer the rate is off by more than a chunk may be, which then takes a second trial.
+START_ENTRIES = 1 << 19
 
 NESTING_RATIOS = tuple(q for q in range(2, MAX_Q + 1) if is_packable(q))
 
@@ -241,7 +254,8 @@ def _fixed_plan(
 
 
 def plan_entropy(layout: Layout, sampler: Sampler, quantizers: Sequence[Quantizer]) -> list[Plan]:
-    """Step and density for the rate of ``layout``, with each quantizer; none when there is no room at all.
+    """Step and density for the rate of ``layout``, with each quantizer, of Gaussian entries with the last one only; none
+    when there is no room at all.
 
     Below R* the rate goes to a part of the rotated coordinates, which gets R* (time sharing: Ordentlich & Polyanskiy
     2024 show that it is optimal for products).
@@ -255,10 +269,10 @@ def plan_entropy(layout: Layout, sampler: Sampler, quantizers: Sequence[Quantize
     sample, rate = sampler(layout), spare * 8 / sum(layout.coded)
     plans: list[Plan] = []
     design: Design | None = None
-    for quantizer in quantizers:
-        design = design_for_rate(quantizer, sample, rate, design)
+    for quantizer in quantizers if sample.negentropy > GAUSSIAN else quantizers[-1:]:
+        design = design_for_rate(quantizer, sample, rate, design, ROUGH)
         plan = _entropy_plan(layout, quantizer, design, None)
-        plans.append(_started(plan, layout, sample, quantizer, design))
+        plans.append(_started(plan, layout, sampler(layout, START_ENTRIES), quantizer, design))
     return plans
 
 
@@ -268,7 +282,7 @@ def _started(plan: Plan, layout: Layout, sample: Sample, quantizer: Quantizer, d
     rate = room * 8 / sum(layout.coded)
     _, cost = quantizer.choose(sample.blocks, sample.classes, design.step, design.density)
     excess = cost / (rans.COST_UNIT * sample.blocks.size) - rate
-    step = coarsened(design.step, excess + TOLERANCE / 2, rate)
+    step = coarsened(design.step, excess + MARGIN, rate)
     return replace(plan, goals=tuple(replace(goal, step=step, rms=sample.width_0_rms) for goal in plan.goals))
 
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "kernels.hpp"
+#include "memory.hpp"
 
 namespace nb = nanobind;
 
@@ -156,6 +157,18 @@ void nearest_points(Array<const float, 2> x, Array<int32_t, 2> points, float inv
     require(x.shape(1) == 8 && points.shape(0) == blocks && points.shape(1) == 8, "points: shapes differ");
     nb::gil_scoped_release unlocked;
     active->nearest_points(x.data(), points.data(), blocks, inverse);
+}
+
+// An array of so many bytes, not cleared.
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> new_bytes(size_t size) {
+    static Memory& memory = *new Memory;  // Arrays may outlive all that is destroyed at the end.
+    const Memory::Piece piece = memory.take(size);
+    if (!piece.at) throw std::bad_alloc();
+    nb::capsule owner(new Memory::Piece(piece), [](void* held) noexcept {
+        memory.give_back(*(Memory::Piece*)held);
+        delete (Memory::Piece*)held;
+    });
+    return {piece.at, {size}, owner};
 }
 
 struct alignas(64) Line {
@@ -607,6 +620,7 @@ NB_MODULE(_core, m) {
           nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>(), nb::keep_alive<0, 6>(),
           nb::keep_alive<0, 7>(), nb::keep_alive<0, 8>(), nb::keep_alive<0, 9>());
     add(m, "nearest_points", &nearest_points);
+    m.def("new_bytes", &new_bytes);
     add(m, "choose_points", &choose_points);
     add(m, "point_costs", &costs<&Kernels::point_costs>);
     m.def("choose_paths", &choose_paths, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg(), nb::arg(),

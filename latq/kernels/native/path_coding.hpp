@@ -287,6 +287,66 @@ inline bool decode_paths(const uint8_t* stream, size_t words, const uint8_t* esc
 
 // --- encoding -----------------------------------------------------------------------------------------------------
 
+#if defined(LATQ_LOOKS_UP)
+// Two blocks of each of 32 paths from ``row`` on, of one class with N entries near 0 of high parts, or half of them for
+// either parity. Blocks of a path that lie in one line of the cache are read together: paths are far apart, often by a
+// power of two, and a line is gone when it is asked for again.
+template <int N, bool SHIFTED>
+inline void encode_pair(RowWriter& writer, const int32_t* values, const PathBlocks& at, size_t row,
+                        const PointModel& model) {
+    constexpr uint32_t HALF = SHIFTED ? N / 2 : N / 4;
+    typedef Line<uint32_t>::V V;
+    V low[W], high[W];
+    for (size_t i = 0; i < W; ++i)
+        low[i] = load<V>(values + 8 * at.of(i, row)), high[i] = load<V>(values + 8 * at.of(W + i, row));
+    transpose_tile<uint32_t>(low), transpose_tile<uint32_t>(high);
+    const uint16_t* const starts = model.ranges + (SHIFTED ? 0 : PLACES);
+    const int shift = model.shifts[0];
+    U x_low, x_high;
+    const auto begin = [&] { x_low = load<U>(writer.writer.states), x_high = load<U>(writer.writer.states + W); };
+    const auto end = [&] { store(writer.writer.states, x_low), store(writer.writer.states + W, x_high); };
+    begin();
+    for (size_t i = W; i-- > 0;) {
+        const I k_low = (I)low[i], k_high = (I)high[i];
+        const U place_low = (U)((k_low >> 1 >> shift) + (int32_t)HALF), place_high = (U)((k_high >> 1 >> shift) + (int32_t)HALF);
+        H place = pack(place_low & 0xFFFFu, place_high);
+        if constexpr (!SHIFTED) place += pack((U)k_low & 1u, (U)k_high & 1u) * (uint16_t)(2 * HALF);
+        const H start = look_up<N>(starts, place), frequency = look_up<N>(starts + 3 * PLACES, place);
+        const bool near = !lanes_of((I)((place_low | place_high) >= 2 * HALF)) &&
+                          !_mm512_testn_epi16_mask((__m512i)frequency, (__m512i)frequency);
+        if (!near) [[unlikely]] {
+            end();
+            const Selection of{U{}, all<I>(shift), SHIFTED};
+            for (size_t half = 0; half < 2; ++half) {
+                const I k = half ? k_high : k_low;
+                store(writer.infos[0] + half * W, gather(model.infos + KIND, place_of(k >> 1, k & 1, of)));
+                store(writer.values[0] + half * W, SHIFTED ? k >> 1 >> shift : k);
+            }
+            writer.write(0, MAX_LANES), begin();
+            continue;
+        }
+        x_high = encoded<PRECISION>(writer.writer.words, x_high, high_of(frequency), high_of(start));
+        x_low = encoded<PRECISION>(writer.writer.words, x_low, low_of(frequency), low_of(start));
+    }
+    end();
+}
+
+inline void encode_pair(RowWriter& writer, const int32_t* values, const PathBlocks& at, size_t row,
+                        const PointModel& model) {
+    const int window = model.windows[0];
+    if (model.shifts[0])
+        return window == 128 ? encode_pair<128, true>(writer, values, at, row, model)
+                             : encode_pair<64, true>(writer, values, at, row, model);
+    if (window == 32) return encode_pair<64, false>(writer, values, at, row, model);
+    if (window == 64) return encode_pair<128, false>(writer, values, at, row, model);
+    return encode_pair<256, false>(writer, values, at, row, model);
+}
+constexpr bool ENCODES_PAIRS = true;
+#else
+inline void encode_pair(RowWriter&, const int32_t*, const PathBlocks&, size_t, const PointModel&) {}
+constexpr bool ENCODES_PAIRS = false;
+#endif
+
 // As encode_points (coding.hpp).
 inline void encode_paths(const int32_t* values, const int32_t* classes, size_t blocks, size_t lanes,
                          const PointModel& model, uint32_t* states, uint16_t* words, int32_t* escapes, uint8_t* low,
@@ -295,6 +355,10 @@ inline void encode_paths(const int32_t* values, const int32_t* classes, size_t b
     RowWriter writer(words + 8 * blocks + WORDS_SLACK, escapes + 8 * blocks);
     for (size_t row = at.length; row-- > 0;) {
         const size_t count = at.lanes_at(row);
+        if (ENCODES_PAIRS && model.classes == 1 && row % 2 && count == MAX_LANES) {
+            encode_pair(writer, values, at, --row, model);
+            continue;
+        }
         int32_t some[8 * MAX_LANES] = {}, own[MAX_LANES];
         for (size_t lane = 0; lane < MAX_LANES; ++lane) {
             const size_t b = at.of(lane < count ? lane : count - 1, row);

@@ -156,17 +156,26 @@ struct Paths {
     }
 };
 
-// W numbers of each of W paths.
+// W numbers of each of 2 W paths. Those of the next tile are fetched meanwhile: paths are far apart, often by a power of
+// two, where the cache does not hold what is fetched ahead for it.
 struct Tile {
     typedef Line<uint32_t>::V V;
-    V rows[W];
+    V rows[2][W];
+    alignas(64) float next[PATHS][W];
 
-    LATQ_INLINE void load(const Paths& paths, size_t first, size_t lanes, size_t row) {
-        for (size_t i = 0; i < W; ++i) rows[i] = first + i < lanes ? (V)paths.numbers(first + i, row) : V{};
-        transpose_tile<uint32_t>(rows);
+    LATQ_INLINE void fetch(const Paths& paths, size_t first, size_t lanes, size_t row, size_t i) {
+        for (size_t path = i; path < PATHS; path += W)
+            store(next[path], first + path < lanes ? paths.numbers(first + path, row) : F{});
     }
 
-    LATQ_INLINE F row(size_t i) const { return (F)rows[i]; }
+    LATQ_INLINE void turn() {
+        for (size_t half = 0; half < 2; ++half) {
+            for (size_t i = 0; i < W; ++i) rows[half][i] = load<V>(next[half * W + i]);
+            transpose_tile<uint32_t>(rows[half]);
+        }
+    }
+
+    LATQ_INLINE F row(size_t half, size_t i) const { return (F)rows[half][i]; }
 };
 
 // The floors of W numbers, and in which 256th of the way to the next integer they are.
@@ -308,16 +317,17 @@ struct Viterbi {
         S metrics[2][STATES];
         begin(start, metrics[0]);
         U tables[2]{};
+        Tile numbers;
+        for (size_t i = 0; i < W; ++i) numbers.fetch(paths, first, lanes, begin_row, i);
         for (size_t tile = 0; tile < rows; tile += W) {
-            Tile numbers[2];
-            for (size_t half = 0; half < 2; ++half)
-                numbers[half].load(paths, first + half * W, lanes, begin_row + tile);
+            numbers.turn();
             for (size_t i = 0; i < W && tile + i < rows; ++i) {
                 const size_t row = tile + i;
                 if (paths.of_classes && row % 8 == 0)
                     for (size_t half = 0; half < 2; ++half)
                         tables[half] = paths.tables(first + half * W, lanes, begin_row + row);
-                const Split low(numbers[0].row(i) * paths.inverse), high(numbers[1].row(i) * paths.inverse);
+                numbers.fetch(paths, first, lanes, begin_row + tile + W, i);
+                const Split low(numbers.row(0, i) * paths.inverse), high(numbers.row(1, i) * paths.inverse);
                 const Branches branches(low, high, paths, tables);
                 advance(metrics[row % 2], metrics[(row + 1) % 2], branches.cost, turns + row * STATES);
                 if (row % 8 == 7) normalize(metrics[(row + 1) % 2]);

@@ -39,22 +39,25 @@ struct RowWriter {
         : writer(words_end), words_end(words_end), escapes(escapes_end), escapes_end(escapes_end) {}
 
     void write(size_t count) {
-        for (int i = 8; i-- > 0;) {
-            if (W >= 8 && count == MAX_LANES) {
-                uint32_t escaped = 0;
-                for (size_t lane = MAX_LANES; lane > 0;) {
-                    lane -= W;
-                    const U info = load<U>(infos[i] + lane);
-                    encode_lanes<PRECISION>(writer, lane, info);
-                    escaped |= lanes_of((I)(info >> 16 == 0u)) << lane;
-                }
-                for (; escaped; escaped &= ~(1u << (31 - __builtin_clz(escaped))))
-                    *--escapes = values[i][31 - __builtin_clz(escaped)];
-            } else {
-                for (size_t lane = count; lane-- > 0;) {
-                    encode_lane<PRECISION>(writer, lane, infos[i][lane]);
-                    if (infos[i][lane] >> 16 == 0) *--escapes = values[i][lane];
-                }
+        for (int i = 8; i-- > 0;) write(i, count);
+    }
+
+    // The first ``count`` lanes of coordinate i.
+    void write(int i, size_t count) {
+        if (W >= 8 && count == MAX_LANES) {
+            uint32_t escaped = 0;
+            for (size_t lane = MAX_LANES; lane > 0;) {
+                lane -= W;
+                const U info = load<U>(infos[i] + lane);
+                encode_lanes<PRECISION>(writer, lane, info);
+                escaped |= lanes_of((I)(info >> 16 == 0u)) << lane;
+            }
+            for (; escaped; escaped &= ~(1u << (31 - __builtin_clz(escaped))))
+                *--escapes = values[i][31 - __builtin_clz(escaped)];
+        } else {
+            for (size_t lane = count; lane-- > 0;) {
+                encode_lane<PRECISION>(writer, lane, infos[i][lane]);
+                if (infos[i][lane] >> 16 == 0) *--escapes = values[i][lane];
             }
         }
     }

@@ -51,7 +51,7 @@ class Sample:
     @cached_property
     def width_0_rms(self) -> float:
         """Root mean square of the entries, brought to width 0."""
-        return math.sqrt(float(_moments(self.widened, self.widened).sum(axis=0)[0]) / self.widened.size)
+        return math.sqrt(_moments(self.widened, self.widened)[0] / self.widened.size)
 
     @cached_property
     def negentropy(self) -> float:
@@ -82,9 +82,11 @@ class Sample:
 
     def _moments(self, points: I32 | F32) -> tuple[float, float, float]:
         """Sums of x x, x y and y y over all entries: of the blocks, and of points for them, before that division."""
-        norms = np.array(self.norms) / self.norms[0]
-        of_blocks = _moments(self.blocks, points) * (norms * norms)[self.classes][:, None]
-        xx, xy, yy = (float(kernels.tree_sum(np.ascontiguousarray(sums))) for sums in of_blocks.T)
+        if len(self.norms) == 1:
+            return _moments(self.blocks, points)
+        gains = np.array(self.norms)[self.classes] / self.norms[0]
+        of_blocks = kernels.row_moments(self.blocks.T, points.T) * (gains * gains)[:, None]
+        xx, xy, yy = kernels.tree_sum(np.ascontiguousarray(of_blocks.T)).tolist()
         return xx, xy, yy
 
 
@@ -184,9 +186,10 @@ def _fit_points(points: I32, widths: tuple[int, ...], shifts: list[int]) -> Dens
     return Density.fit(counts, shift, (points.shape[1] - odd, odd)).with_classes(widths, tuple(shifts))
 
 
-def _moments(x: F32, y: I32 | F32) -> npt.NDArray[np.float64]:
-    """Sums (N, 3) of x x, x y and y y over blocks (8, N)."""
-    return kernels.row_moments(x.T, y.T)
+def _moments(x: F32, y: I32 | F32) -> tuple[float, float, float]:
+    """Sums of x x, x y and y y over all entries of blocks (8, N)."""
+    xx, xy, yy = kernels.row_moments(x.T.reshape(1, -1), y.T.reshape(1, -1))[0].tolist()
+    return xx, xy, yy
 
 
 def _widest(density: Density) -> Density:

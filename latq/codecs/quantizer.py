@@ -102,12 +102,13 @@ def within_budget(chooser: Chooser, x: F32, classes: Classes, density: Density, 
     The step is adjusted until they do. Data that no step of this density brings below the budget is coded at the
     smallest size found.
     """
-    chosen, best = np.zeros(x.shape, np.int32), -math.inf
+    chosen: I32 | None = None
+    best = -math.inf
     finer, coarser = None, None
     for _ in range(MAX_TRIALS):
         points, cost = chooser.choose(x, classes, step, density)
         excess = 8 * (size_of(cost, x.size) - budget) / x.size
-        if rank(excess) > best:
+        if chosen is None or rank(excess) > best:
             chosen, best = points, rank(excess)
         if -TOLERANCE <= excess <= 0:
             break
@@ -119,6 +120,7 @@ def within_budget(chooser: Chooser, x: F32, classes: Classes, density: Density, 
             step = finer[0] + share * (coarser[0] - finer[0])
         else:
             step = coarsened(step, aim, 8 * budget / x.size)
+    assert chosen is not None
     return chosen
 
 

@@ -123,17 +123,31 @@ inline const uint8_t* join_low_bits(Row& row, size_t count, const PointModel& mo
 LATQ_INLINE void split_low(const int32_t* point, int shift, uint8_t* low, size_t room, bool is_point = true) {
     const uint32_t mask = (1u << shift) - 1;
     uint64_t halves[2] = {};
+#if defined(__AVX512F__)  // Where pext is fast.
+    const uint64_t both = (uint64_t)mask << 33 | mask << 1;
+    for (int i = 3; i >= 0; --i) {
+        uint64_t pair;
+        std::memcpy(&pair, point + 2 * i, 8);
+        halves[i / 2] = halves[i / 2] << 2 * shift | _pext_u64(pair, both);
+    }
+    if (is_point) {
+        const uint64_t lowest = (uint64_t)1 << 3 * shift;
+        halves[1] = (halves[1] & ~lowest) | (uint64_t)(point[0] & 1) << 3 * shift;
+    }
+#else
     for (int i = 0; i < 8; ++i) {
         uint32_t k = (uint32_t)(point[i] >> 1) & mask;
         if (is_point && i == 7) k = (k & ~1u) | (uint32_t)(point[0] & 1);
         halves[i / 4] |= (uint64_t)k << (i % 4 * shift);
     }
+#endif
     uint64_t out[2] = {halves[0], halves[1]};
     if (shift < 16) {
         out[0] |= halves[1] << (4 * shift);
         out[1] = halves[1] >> (64 - 4 * shift);
     }
-    std::memcpy(low, out, room < 16 ? (size_t)shift : 16);
+    if (room >= 16) std::memcpy(low, out, 16);
+    else std::memcpy(low, out, (size_t)shift);
 }
 
 }  // namespace latq::LATQ_TARGET

@@ -15,7 +15,7 @@ from latq.codecs import blocks, e8, e8_design
 from latq.codecs.columns import Columns
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Design, Sample, design_for_error, design_for_rate
-from latq.codecs.quantizer import MARGIN, Quantizer, coarsened, overhead
+from latq.codecs.quantizer import Quantizer, coarsened, margin, overhead
 from latq.codecs.trellis import TrellisPaths
 from latq.coding import rans
 from latq.coding.model import Density
@@ -282,7 +282,7 @@ def _started(plan: Plan, layout: Layout, sample: Sample, quantizer: Quantizer, d
     rate = room * 8 / sum(layout.coded)
     _, cost = quantizer.choose(sample.blocks, sample.classes, design.step, design.density)
     excess = cost / (rans.COST_UNIT * sample.blocks.size) - rate
-    step = coarsened(design.step, excess + MARGIN, rate)
+    step = coarsened(design.step, excess + margin(rate), rate)
     return replace(plan, goals=tuple(replace(goal, step=step, rms=sample.width_0_rms) for goal in plan.goals))
 
 

@@ -141,13 +141,14 @@ LATQ_INLINE void split_low(const int32_t* point, int shift, uint8_t* low, size_t
         halves[i / 4] |= (uint64_t)k << (i % 4 * shift);
     }
 #endif
-    uint64_t out[2] = {halves[0], halves[1]};
-    if (shift < 16) {
-        out[0] |= halves[1] << (4 * shift);
-        out[1] = halves[1] >> (64 - 4 * shift);
+    uint64_t first = halves[0], second = halves[1];
+    if (shift < 16) first |= second << 4 * shift, second >>= 64 - 4 * shift;
+    if (room >= 16) {
+        std::memcpy(low, &first, 8), std::memcpy(low + 8, &second, 8);
+    } else {
+        const uint64_t out[2] = {first, second};
+        std::memcpy(low, out, (size_t)shift);
     }
-    if (room >= 16) std::memcpy(low, out, 16);
-    else std::memcpy(low, out, (size_t)shift);
 }
 
 }  // namespace latq::LATQ_TARGET

@@ -97,8 +97,8 @@ def lanes_for(blocks: int) -> int:
 def within_budget(chooser: Chooser, x: F32, classes: Classes, density: Density, step: float, budget: int) -> I32:
     """Integers (8, N) for blocks ``x`` whose sections take ``budget`` bytes or a little less.
 
-    The step is adjusted until they do, to within two margins. Data that no step of this density brings below the budget is coded at the
-    smallest size found.
+    The step is adjusted until they do, to within two margins. Data that no step of this density brings below the
+    budget is coded at the smallest size found.
     """
     chosen: I32 | None = None
     best = -math.inf

@@ -142,7 +142,7 @@ def _encoded(
     low = new_array((model.low_size(classes),), np.uint8)
     args = lanes, packed(model), states, words, escapes, low
     coded, escaped = kernel(_int32(points.T), _int32(classes), *args)
-    stream = b"".join((states, words[words.size - coded :]))
+    stream = b"".join((states.data, words[words.size - coded :].data))
     return stream, escapes[escapes.size - escaped :].tobytes() + low.tobytes()
 
 

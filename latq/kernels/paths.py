@@ -132,10 +132,10 @@ def path_weights(model: PointModel) -> I32:
     gains by that (points.weights). Nothing where low bits are stored as such: there steps are small."""
     places = np.arange(-PLACES // 2, PLACES // 2, dtype=np.int32)
     weights = np.zeros((model.first.size, PLACES), np.int32)
-    for of_class in np.flatnonzero(model.shifts == 0):
+    for of_class in np.flatnonzero(model.shifts == 0).tolist():
         tables, symbols = _coded(places, np.full(PLACES, of_class), model)
-        squares = np.where(symbols == ESCAPE, 0, places * places).astype(np.float32)
-        gains = squares * (_shrinkage(model, of_class) * np.float32(FINE))
+        squares: F32 = np.where(symbols == ESCAPE, 0, places * places).astype(np.float32)
+        gains = squares * np.float32(_shrinkage(model, of_class) * np.float32(FINE))
         weights[of_class] = np.rint(model.costs[tables, symbols].astype(np.float32) * WORTH - gains)
     limited: I32 = np.clip(weights, -MOST, MOST)
     return limited

@@ -9,7 +9,7 @@ import numpy as np
 
 from latq.calibration.store import Calibration
 from latq.codecs import scalar_design
-from latq.codecs.blocks import are_mixed, blocks_of, count_of, lowest_classes
+from latq.codecs.blocks import are_mixed, blocks_of, lowest_classes
 from latq.codecs.e8_entropy import E8Points
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Sample
@@ -32,6 +32,7 @@ from latq.pipeline.plan import (
     Plan,
     check_bits,
     check_error,
+    described,
     plan_entropy,
     plan_error,
     plan_fixed,
@@ -71,8 +72,9 @@ ENTRY_BYTES = 200
 OUTPUT_BYTES = 90
 # Bits per entry that leaving out the rotation must save.
 ROTATION_GAIN = 0.01
-# Bits per entry by which the sample may mistake one quantizer for the better, and the chunks that then tell, at most.
-CLOSE_PLANS = 0.06
+# Bits per entry by which the sample may mistake one quantizer for the better, of rotated entries and of others, and the
+# chunks that then tell, at most.
+CLOSE_PLANS: dict[Rotation, float] = {"hadamard": 0.06, "none": 0.3}
 TRIED_CHUNKS = 4
 
 
@@ -315,7 +317,7 @@ def _best_plan(
 
 def _best_tried(plans: list[Plan], panels: Panels) -> Plan | None:
     """The first of ranked plans, or, where others are nearly as good by the sample, the best one on some chunks."""
-    close = [plan for plan in plans if plan.bits_lost < plans[0].bits_lost + CLOSE_PLANS]
+    close = [p for p in plans if p.bits_lost < plans[0].bits_lost + CLOSE_PLANS[p.codec.rotation]]
     return min(close, key=lambda plan: _bits_lost(plan, panels)) if len(close) > 1 else next(iter(close), None)
 
 
@@ -329,7 +331,8 @@ def _bits_lost(plan: Plan, panels: Panels) -> float:
         payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], Scratch())
         size, entries = size + len(payload), entries + tile.entries
         energy, error = energy + energies.energy, error + energies.error
-    return 8 * size / entries + log2((error + 1e-300) / (energy + 1e-300)) / 2
+    rate = 8 * (size / entries + described(plan.codec) / (panels.view.n * panels.view.m))
+    return rate + log2((error + 1e-300) / (energy + 1e-300)) / 2
 
 
 def _wanted_error(found: Scan, centre: bool, dtype: str, place: str, options: EncodeOptions) -> tuple[float, float]:

@@ -48,7 +48,6 @@ class Sampler(Protocol):
     def __call__(self, layout: "Layout", entries: int = ...) -> Sample: ...
 
 
-
 # Alignment per vector costs 16 bits; below this length one value for the tensor does as well.
 VECTOR_ALIGNMENT_FROM = 8192
 # Above this rate the rounding of a float16 scale is no longer far below the quantization error.
@@ -152,7 +151,7 @@ class Layout:
         """Bytes that are left for the codes of all chunks beside ``codec`` in the metadata, or so many bytes of it."""
         allowed = int(self.bits * self.entries) // 8
         container = self.metadata_bytes + sum(container_overhead(63) for _ in self.tiles)
-        container += codec if isinstance(codec, int) else len(dump_canonical(msgspec.to_builtins(codec)))
+        container += codec if isinstance(codec, int) else described(codec)
         return allowed - sum(self.side) - min(container, int(allowed * MAX_CONTAINER_SHARE))
 
     def shares(self, cost: Callable[[int, float, float], float]) -> list[float]:
@@ -249,13 +248,13 @@ def _fixed_plan(
         layout.classes,
         goals,
         sum(budgets),
-        _bits_lost(layout, sum(budgets) * 8 / sum(layout.coded), distortion),
+        _bits_lost(layout, codec, sum(budgets) * 8 / sum(layout.coded), distortion),
     )
 
 
 def plan_entropy(layout: Layout, sampler: Sampler, quantizers: Sequence[Quantizer]) -> list[Plan]:
-    """Step and density for the rate of ``layout``, with each quantizer, of Gaussian entries with the last one only; none
-    when there is no room at all.
+    """Step and density for the rate of ``layout``, with each quantizer, or with the last one where it is clearly the
+    best; none when there is no room at all.
 
     Below R* the rate goes to a part of the rotated coordinates, which gets R* (time sharing: Ordentlich & Polyanskiy
     2024 show that it is optimal for products).
@@ -269,7 +268,9 @@ def plan_entropy(layout: Layout, sampler: Sampler, quantizers: Sequence[Quantize
     sample, rate = sampler(layout), spare * 8 / sum(layout.coded)
     plans: list[Plan] = []
     design: Design | None = None
-    for quantizer in quantizers if sample.negentropy > GAUSSIAN else quantizers[-1:]:
+    # Entries of small classes are nearly all 0, as most of sparse vectors are.
+    alike = not any(sample.widths) and sample.negentropy < GAUSSIAN and rate > R_STAR - ROUGH
+    for quantizer in quantizers[-1:] if alike else quantizers:
         design = design_for_rate(quantizer, sample, rate, design, ROUGH)
         plan = _entropy_plan(layout, quantizer, design, None)
         plans.append(_started(plan, layout, sampler(layout, START_ENTRIES), quantizer, design))
@@ -286,7 +287,9 @@ def _started(plan: Plan, layout: Layout, sample: Sample, quantizer: Quantizer, d
     return replace(plan, goals=tuple(replace(goal, step=step, rms=sample.width_0_rms) for goal in plan.goals))
 
 
-def plan_calibrated(layout: Layout, sampler: Sampler, quantizer: Quantizer, inputs: Inputs) -> Plan | None:
+def plan_calibrated(
+    layout: Layout, sampler: Callable[[Layout], Sample], quantizer: Quantizer, inputs: Inputs
+) -> Plan | None:
     """The same for vectors that are quantized for ``inputs``, whose shaping has the coordinates that are kept."""
     assert inputs.shaping is not None
     spare = layout.room() - sum(overhead(count) for count in layout.coded)
@@ -313,7 +316,7 @@ def _entropy_plan(layout: Layout, quantizer: Quantizer, design: Design, columns:
     shares = layout.shares(expected)
     budgets = [sum(parts) for parts in zip(layout.side, flushes, (int(spare * share) for share in shares), strict=True)]
     goals = tuple(Goal(budget, design.step) for budget in budgets)
-    return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, design.rate, design.distortion))
+    return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, codec, design.rate, design.distortion))
 
 
 def plan_error(layout: Layout, sampler: Sampler, quantizer: Quantizer, distortion: float, error: float) -> Plan:
@@ -331,19 +334,19 @@ def plan_error(layout: Layout, sampler: Sampler, quantizer: Quantizer, distortio
 
     goals = tuple(Goal(0, design.step, limit=error * part) for part in layout.shares(expected))
     size = sum(layout.side) + int(design.rate * sum(layout.coded)) // 8
-    return Plan(
-        _entropy_codec(quantizer, design.density, layout),
-        layout.classes,
-        goals,
-        size,
-        _bits_lost(layout, design.rate, design.distortion),
-    )
+    codec = _entropy_codec(quantizer, design.density, layout)
+    return Plan(codec, layout.classes, goals, size, _bits_lost(layout, codec, design.rate, design.distortion))
 
 
-def _bits_lost(layout: Layout, rate: float, distortion: float) -> float:
+def _bits_lost(layout: Layout, codec: MatrixCodec, rate: float, distortion: float) -> float:
     """Of all entries, from bits and error of the coordinates that are coded."""
     share = sum(layout.coded) / layout.entries
-    return share * rate + log2(1 - share * (1 - distortion) + 1e-300) / 2
+    return share * rate + 8 * described(codec) / layout.entries + log2(1 - share * (1 - distortion) + 1e-300) / 2
+
+
+def described(codec: MatrixCodec) -> int:
+    """Bytes of a codec in the metadata."""
+    return len(dump_canonical(msgspec.to_builtins(codec)))
 
 
 def _entropy_codec(

@@ -136,55 +136,56 @@ struct PathDecoder {
         }
     }
 
-    // Coded values i of a full row.
-    LATQ_INLINE void decode_values(int i) {
-        uint32_t escaped = 0;
-        for (size_t lane = 0; lane < MAX_LANES; lane += W) {
-            const U of_class = load<U>(row.classes + lane), parity = load<U>(row.states + lane) & 1u;
-            const I plain = gather(model.shifts, of_class) == 0;
-            const U table = (U)gather(model.first, of_class) + ((U)plain & (1u + parity));
-            const U found = decode_lanes<PRECISION>(reader, lane, table, model.slots, model.of_values);
-            escaped |= lanes_of((I)(found == 0u)) << lane;
-            store(row.values[i] + lane, (I)found - 128);
-        }
-        for (; escaped; escaped &= escaped - 1) row.values[i][__builtin_ctz(escaped)] = escapes.next();
-    }
-
-    // From coded values to integers, and on to the next states.
-    LATQ_INLINE void step(int i) {
-        for (size_t lane = 0; lane < MAX_LANES; lane += W) {
-            U value = load<U>(row.values[i] + lane);
-            const U state = load<U>(row.states + lane);
-            if (low_size) {
-                const U shift = load<U>(row.shifts + lane), pair = load<U>(row.bits[i / 2] + lane);
-                const U bits = (i % 2 ? pair >> shift : pair) & ((1u << shift) - 1u);
-                value = shift > 0u ? 2u * (value << shift | bits) + (state & 1u) : value;
-                store(row.values[i] + lane, value);
-            }
-            store(row.states + lane, after(state, value));
-        }
-    }
-
-    void decode_full() {
+    // Integers from..8 of a full row of block b, to where they are put out.
+    LATQ_INLINE void decode_full(size_t b, PathOutput& output, uint32_t from = 0, uint32_t to = 8) {
+        constexpr size_t V = MAX_LANES / W;
+        const uint32_t slot_mask = (1u << PRECISION) - 1;
+        U tables[V], shifts[V], plain[V], states[V], x[V];
         if (low_size) load_bits();
-        const int32_t of_class = class_of_row();
-        if (of_class < 0 || !model.shifts[of_class]) {
-            for (int i = 0; i < 8; ++i) decode_values(i), step(i);
-            return;
+        for (size_t v = 0; v < V; ++v) {
+            const U of_class = load<U>(row.classes + v * W);
+            shifts[v] = (U)gather(model.shifts, of_class);
+            plain[v] = (U)(shifts[v] == 0u);
+            tables[v] = (U)gather(model.first, of_class) + (plain[v] & 1u);
+            states[v] = load<U>(row.states + v * W), x[v] = load<U>(reader.states + v * W);
         }
-        for (int i = decode_near(reader, model, row); i < 8; ++i) decode_values(i);
-        for (int i = 0; i < 8; ++i) step(i);
+        for (uint32_t i = from; i < to; ++i) {
+            U value[V];
+            uint32_t escaped = 0;
+            for (size_t v = 0; v < V; ++v) {
+                const U table = tables[v] + (plain[v] & states[v] & 1u), slot = x[v] & slot_mask;
+                const U found = gather_bytes(model.slots, (table << PRECISION) + slot);
+                const U info = gather(model.of_values, (table << 8) + found);
+                x[v] = refilled(reader.words, (info & 0xFFFFu) * (x[v] >> PRECISION) + slot - (info >> 16));
+                value[v] = found - 128u;
+                escaped |= lanes_of((I)(found == 0u)) << v * W;
+            }
+            if (escaped) [[unlikely]] {
+                for (size_t v = 0; v < V; ++v) store(row.values[i] + v * W, value[v]);
+                for (; escaped; escaped &= escaped - 1) row.values[i][__builtin_ctz(escaped)] = escapes.next();
+                for (size_t v = 0; v < V; ++v) value[v] = load<U>(row.values[i] + v * W);
+            }
+            for (size_t v = 0; v < V; ++v) {
+                if (low_size) {
+                    const U pair = load<U>(row.bits[i / 2] + v * W), mask = (1u << shifts[v]) - 1u;
+                    const U bits = (i % 2 ? pair >> shifts[v] : pair) & mask;
+                    value[v] = plain[v] ? value[v] : 2u * (value[v] << shifts[v] | bits) + (states[v] & 1u);
+                }
+                states[v] = after(states[v], value[v]);
+                store(output.row(b, (int)i) + v * W, floating((I)value[v]));
+            }
+        }
+        for (size_t v = 0; v < V; ++v) store(row.states + v * W, states[v]), store(reader.states + v * W, x[v]);
     }
 
 #if defined(LATQ_LOOKS_UP)
-    int32_t class_of_row() const { return class_of(row.classes, model); }
-
     // Full rows from block ``b`` on, as long as all are of a class whose values are mostly in registers; returns the
     // block behind them.
     size_t decode_run(size_t b, PathOutput& output) {
         const int window = model.windows[0], shift = model.shifts[0];
-        // A block's low bits are in 32, and an integer in 16.
-        if (model.classes > 1 || shift > 4) return b;
+        if (model.classes > 1) return b;
+        // An integer is in 16 bits; half a block's low bits are in 32.
+        if (shift > 8) return b;
         if (shift) return window == 128 ? decode_run<128, true>(b, output) : decode_run<64, true>(b, output);
         if (window == 32) return decode_run<64, false>(b, output);
         return window == 64 ? decode_run<128, false>(b, output) : decode_run<256, false>(b, output);
@@ -198,7 +199,7 @@ struct PathDecoder {
         const uint16_t* const frequencies = starts + 3 * PLACES;
         const Pivots<N, SIZE, 8> even(starts, H{}), odd(starts, all_halves(N - SIZE));
         const uint32_t shift = (uint32_t)model.shifts[0];
-        U low, high, low_bits, high_bits;
+        U low, high, low_bits[2], high_bits[2];
         H state;
         const auto begin = [&] {
             low = load<U>(reader.states), high = load<U>(reader.states + W);
@@ -211,8 +212,15 @@ struct PathDecoder {
         begin();
         for (; output.at.lanes_at(b) == MAX_LANES && b < output.at.length && plenty(); ++b) {
             if constexpr (SHIFTED)
-                low_bits = gather_octets(this->low, load<U>(row.low)),
-                high_bits = gather_octets(this->low, load<U>(row.low + W));
+                for (uint32_t half = 0; half < 2; ++half) {
+                    const uint32_t bit = half * 4 * shift, octet = shift > 4 ? bit / 8 : 0;
+                    if (half == 0 || shift > 4)
+                        low_bits[half] = gather_octets(this->low, load<U>(row.low) + octet),
+                        high_bits[half] = gather_octets(this->low, load<U>(row.low + W) + octet);
+                    else
+                        low_bits[half] = low_bits[0], high_bits[half] = high_bits[0];
+                    low_bits[half] >>= bit - 8 * octet, high_bits[half] >>= bit - 8 * octet;
+                }
             for (uint32_t i = 0; i < 8; ++i) {
                 const H slot = pack(low & ((1u << PRECISION) - 1), high & ((1u << PRECISION) - 1));
                 const H parity = state & (uint16_t)1, base = SHIFTED ? H{} : parity * (uint16_t)SIZE;
@@ -225,17 +233,13 @@ struct PathDecoder {
                 const H found = search(starts, pivots, base, slot);
                 const H frequency = look_up<N>(frequencies, found), offset = slot - look_up<N>(starts, found);
                 if (_mm512_cmpge_epu16_mask((__m512i)offset, (__m512i)frequency)) [[unlikely]] {
-                    end();
-                    if constexpr (SHIFTED) load_bits();
-                    decode_values((int)i), step((int)i), begin();
-                    for (size_t lane = 0; lane < MAX_LANES; lane += W)
-                        store(output.row(b, (int)i) + lane, floating(load<I>(row.values[i] + lane)));
+                    end(), decode_full(b, output, i, i + 1), begin();
                     continue;
                 }
                 H half = found - base - (uint16_t)(SIZE / 2);
                 if constexpr (SHIFTED) {
-                    const uint32_t mask = (1u << shift) - 1u;
-                    half = half << (uint16_t)shift | pack(low_bits >> i * shift & mask, high_bits >> i * shift & mask);
+                    const uint32_t mask = (1u << shift) - 1u, bit = i % 4 * shift;
+                    half = half << (uint16_t)shift | pack(low_bits[i / 4] >> bit & mask, high_bits[i / 4] >> bit & mask);
                 }
                 const H value = half + half + parity;
                 low = refilled(reader.words, low_of(frequency) * (low >> PRECISION) + low_of(offset));
@@ -253,7 +257,6 @@ struct PathDecoder {
         return b;
     }
 #else
-    int32_t class_of_row() const { return -1; }
     size_t decode_run(size_t b, PathOutput&) { return b; }
 #endif
 };
@@ -273,13 +276,16 @@ inline bool decode_paths(const uint8_t* stream, size_t words, const uint8_t* esc
     for (size_t b = lanes == MAX_LANES ? decoder.decode_run(0, output) : 0; b < at.length; ++b) {
         const size_t count = at.lanes_at(b);
         for (size_t lane = 0; lane < count; ++lane) row.classes[lane] = classes[at.of(lane, b)];
-        if (count == MAX_LANES && decoder.plenty()) decoder.decode_full();
-        else decoder.decode_few(count);
+        if (count == MAX_LANES && decoder.plenty()) {
+            decoder.decode_full(b, output);
+        } else {
+            decoder.decode_few(count);
+            for (int i = 0; i < 8; ++i)
+                for (size_t lane = 0; lane < count; ++lane) output.row(b, i)[lane] = (float)row.values[i][lane];
+        }
         if (decoder.reader.dry) return false;
         for (size_t lane = 0; lane < count && low_size; ++lane)
             row.low[lane] += (uint32_t)model.shifts[row.classes[lane]];
-        for (int i = 0; i < 8; ++i)
-            for (size_t lane = 0; lane < count; ++lane) output.row(b, i)[lane] = (float)row.values[i][lane];
         output.done(b, count);
     }
     return decoder.reader.sound(lanes) && decoder.escapes.taken == decoder.escapes.given;

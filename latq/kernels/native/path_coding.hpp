@@ -136,7 +136,7 @@ struct PathDecoder {
         }
     }
 
-    // Integers from..8 of a full row of block b, to where they are put out.
+    // Integers from..to of block b of all paths, whatever their classes, to where they are put out.
     LATQ_INLINE void decode_full(size_t b, PathOutput& output, uint32_t from = 0, uint32_t to = 8) {
         constexpr size_t V = MAX_LANES / W;
         const uint32_t slot_mask = (1u << PRECISION) - 1;
@@ -179,6 +179,10 @@ struct PathDecoder {
     }
 
 #if defined(LATQ_LOOKS_UP)
+    // Lanes that have one of these bits; x in some lanes, 0 in the others.
+    static __mmask32 have(H x, H bits) { return _mm512_test_epi16_mask((__m512i)x, (__m512i)bits); }
+    static H those(__mmask32 lanes, H x) { return (H)_mm512_maskz_mov_epi16(lanes, (__m512i)x); }
+
     // Full rows from block ``b`` on, as long as all are of a class whose values are mostly in registers; returns the
     // block behind them.
     size_t decode_run(size_t b, PathOutput& output) {
@@ -199,6 +203,7 @@ struct PathDecoder {
         const uint16_t* const frequencies = starts + 3 * PLACES;
         const Pivots<N, SIZE, 8> even(starts, H{}), odd(starts, all_halves(N - SIZE));
         const uint32_t shift = (uint32_t)model.shifts[0];
+        const H one = all_halves(1), feedback_bits = all_halves((int)feedback), turn_bits = all_halves((int)turn);
         U low, high, low_bits[2], high_bits[2];
         H state;
         const auto begin = [&] {
@@ -223,13 +228,12 @@ struct PathDecoder {
                 }
             for (uint32_t i = 0; i < 8; ++i) {
                 const H slot = pack(low & ((1u << PRECISION) - 1), high & ((1u << PRECISION) - 1));
-                const H parity = state & (uint16_t)1, base = SHIFTED ? H{} : parity * (uint16_t)SIZE;
+                const __mmask32 is_odd = have(state, one);
+                const H base = SHIFTED ? H{} : those(is_odd, all_halves(SIZE));
                 Pivots<N, SIZE, 8> pivots = even;
-                if constexpr (!SHIFTED) {
-                    const __mmask32 is_odd = _mm512_test_epi16_mask((__m512i)parity, (__m512i)parity);
+                if constexpr (!SHIFTED)
                     for (int p = 0; p < 7; ++p)
                         pivots.at[p] = (H)_mm512_mask_blend_epi16(is_odd, (__m512i)even.at[p], (__m512i)odd.at[p]);
-                }
                 const H found = search(starts, pivots, base, slot);
                 const H frequency = look_up<N>(frequencies, found), offset = slot - look_up<N>(starts, found);
                 if (_mm512_cmpge_epu16_mask((__m512i)offset, (__m512i)frequency)) [[unlikely]] {
@@ -241,13 +245,12 @@ struct PathDecoder {
                     const uint32_t mask = (1u << shift) - 1u, bit = i % 4 * shift;
                     half = half << (uint16_t)shift | pack(low_bits[i / 4] >> bit & mask, high_bits[i / 4] >> bit & mask);
                 }
-                const H value = half + half + parity;
+                const H value = half + half + (state & one);
+                state = state >> 1 ^ those(is_odd, feedback_bits) ^ those(have(SHIFTED ? half : found, one), turn_bits);
                 low = refilled(reader.words, low_of(frequency) * (low >> PRECISION) + low_of(offset));
                 high = refilled(reader.words, high_of(frequency) * (high >> PRECISION) + high_of(offset));
                 store(output.row(b, (int)i), floating((I)((U)value << 16) >> 16));
                 store(output.row(b, (int)i) + W, floating((I)value >> 16));
-                state = state >> 1 ^ ((H{} - parity) & (uint16_t)feedback) ^
-                        ((H{} - (value >> 1 & (uint16_t)1)) & (uint16_t)turn);
             }
             if constexpr (SHIFTED)
                 for (size_t lane = 0; lane < MAX_LANES; lane += W) store(row.low + lane, load<U>(row.low + lane) + shift);

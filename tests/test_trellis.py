@@ -231,7 +231,7 @@ class TestRivals:
         plans, panels = seen[0]
         return sorted(plans, key=lambda plan: plan.codec.codec, reverse=True), panels
 
-    @pytest.mark.parametrize(("x", "better"), [(gaussian(64, 384), "trellis"), (sparse(64, 384), "e8")])
+    @pytest.mark.parametrize(("x", "better"), [(gaussian(64, 768), "trellis"), (sparse(64, 768), "e8")])
     def test_chunks_tell(self, x: F32, better: str, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
         plans, panels = self.rivals(x, monkeypatch)
         assert [plan.codec.codec for plan in plans] == ["trellis", "e8"]
@@ -250,7 +250,7 @@ class TestRivals:
             chosen = decide._best_tried(claimed, panels)
             assert chosen is not None
             assert chosen.codec.codec == better
-            assert panels.tiling.count == 6
+            assert panels.tiling.count == 12
             assert 0 < coded.count("e8") == coded.count("trellis") <= decide.TRIED_CHUNKS
             coded.clear()
             clear = [replace(order[0], bits_lost=-1.0), replace(order[1], bits_lost=0.0)]

@@ -131,7 +131,7 @@ def coarsened(step: float, bits: float, rate: float) -> float:
 def margin(rate: float) -> float:
     """Bits per entry by which trials aim below a rate. Chunks differ in what they take at one step, at low rates more:
     with less of a margin many would need a second trial."""
-    return 0.0005 + 0.002 / max(rate, 0.5)
+    return 0.0005 + 0.0015 / max(rate, 0.5)
 
 
 def octave_saves(rate: float) -> float:

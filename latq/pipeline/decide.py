@@ -75,7 +75,7 @@ ROTATION_GAIN = 0.01
 # Bits per entry by which the sample may mistake one quantizer for the better, of rotated entries and of others, and the
 # chunks that then tell, at most.
 CLOSE_PLANS: dict[Rotation, float] = {"hadamard": 0.06, "none": 0.3}
-TRIED_CHUNKS = 4
+TRIED_CHUNKS = 8
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import struct
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -38,6 +39,9 @@ from latq.coding.model import Density
 from latq.container import BytesSource, ContainerReader
 from latq.errors import CorruptError
 from latq.kernels import Trellis, paths
+from latq.pipeline import decide, plan
+from latq.pipeline.panels import Panels
+from latq.pipeline.plan import Plan
 
 F32 = npt.NDArray[np.float32]
 FOUR_STATES = TrellisPaths(Trellis(0o5, 0o2))
@@ -78,7 +82,7 @@ class TestPaths:
         code, x = Trellis(5, 2), gaussian(8, seed=seed)
         model = Density(-20, tuple(abs(k) * 5 for k in range(-20, 21)), 0).tables
         found, _ = paths.choose_paths(x[:, None], np.zeros(1, np.intp), np.float32(step), model, code, 1)
-        weights = paths.path_weights(model, np.float32(step))[0]
+        weights = paths.path_weights(model)[0]
         y = x * (np.float32(2) / np.float32(step))
 
         def weight(values: npt.NDArray[np.int32]) -> float:
@@ -202,6 +206,72 @@ class TestFiles:
         with pytest.raises(latq.ParameterError, match="entropy coding only"):
             latq.encode(gaussian(8, 8), codec="trellis", coding="fixed")
         assert codec_of(latq.encode(gaussian(300, 30), codec="trellis", effort="best"))["checks"] == [0o515, 0o362]
+
+
+def sparse(n: int, m: int) -> F32:
+    """Vectors that are 0 in nearly all places."""
+    return gaussian(n, m) * (np.random.default_rng(1).random((n, m)) < 0.02).astype(np.float32)
+
+
+class TestRivals:
+    """Codec trellis gives way to e8 where that does better; where the sample leaves it open, chunks coded both ways
+    tell."""
+
+    @pytest.fixture
+    def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("latq.pipeline.tiling.CHUNK_ENTRIES", 1 << 12)
+
+    def rivals(self, x: F32, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Plan], Panels]:
+        """The plans of both codecs, trellis first."""
+        seen: list[tuple[list[Plan], Panels]] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(plan, "GAUSSIAN", -1.0)
+            patched.setattr(decide, "_best_tried", lambda *args: seen.append(args) or args[0][0])
+            latq.encode(x, 1.5, codec="trellis", effort="fast", rotation="none")
+        plans, panels = seen[0]
+        return sorted(plans, key=lambda plan: plan.codec.codec, reverse=True), panels
+
+    @pytest.mark.parametrize(("x", "better"), [(gaussian(64, 768), "trellis"), (sparse(64, 768), "e8")])
+    def test_chunks_tell(self, x: F32, better: str, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        plans, panels = self.rivals(x, monkeypatch)
+        assert [plan.codec.codec for plan in plans] == ["trellis", "e8"]
+        coded: list[str] = []
+        encode_chunk = decide.encode_chunk
+
+        def counted(x: Any, codec: Any, *args: Any) -> Any:
+            coded.append(codec.codec)
+            return encode_chunk(x, codec, *args)
+
+        monkeypatch.setattr(decide, "encode_chunk", counted)
+        for order in plans, plans[::-1]:
+            # Whichever the sample holds to be the better one.
+            claimed = [replace(plan, bits_lost=0.01 * i) for i, plan in enumerate(order)]
+            coded.clear()
+            chosen = decide._best_tried(claimed, panels)
+            assert chosen is not None
+            assert chosen.codec.codec == better
+            assert panels.tiling.count == 12
+            assert 0 < coded.count("e8") == coded.count("trellis") <= decide.TRIED_CHUNKS
+            coded.clear()
+            clear = [replace(order[0], bits_lost=-1.0), replace(order[1], bits_lost=0.0)]
+            assert decide._best_tried(clear, panels) is clear[0]
+            assert not coded
+
+    @pytest.mark.parametrize("bits", [1.0, 2.0, 4.0])
+    @pytest.mark.parametrize("rotation", ["auto", "none"])
+    def test_never_worse(self, bits: float, rotation: Any, small_chunks: None) -> None:
+        rng = np.random.default_rng(3)
+        spread = gaussian(64, 300) * np.exp(rng.normal(0, 1.5, 300)).astype(np.float32)
+        heavy = rng.standard_t(2, (64, 300)).astype(np.float32)
+        for x in spread, heavy, sparse(64, 300), np.cumsum(gaussian(64, 300), axis=0), gaussian(16, 2):
+            lost = [
+                8 * len(data) / x.size + math.log2(distortion(x, latq.decode(data)) + 1e-300) / 2  # type: ignore[arg-type]
+                for data in (
+                    latq.encode(x, bits, rotation=rotation),
+                    latq.encode(x, bits, codec="trellis", effort="fast", rotation=rotation),
+                )
+            ]
+            assert lost[1] < lost[0] + 0.01
 
 
 class TestReferenceReader:

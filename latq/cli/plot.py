@@ -14,8 +14,10 @@ from latq.sources import atomic_output
 from latq.theory import GAPS, R_STAR, product_limit, shannon_distortion, unbiased_limit
 
 FORMATS = ("png", "svg", "pdf")
-# Names of more points than this would hide each other.
+# More names than this would hide the rest.
 NAMED_POINTS = 12
+# Of names, in points: height of a line, width of a letter, distance from what they name.
+LINE_HEIGHT, LETTER_WIDTH, NEAR = 10.0, 5.5, 5.0
 CURVE_POINTS = 200
 
 Point = tuple[str, float, float]
@@ -90,8 +92,29 @@ def _span(rates: Sequence[float], margin: float) -> list[float]:
 def _mark(axes: Any, points: Sequence[Point], label: str) -> None:
     visible = [point for point in points if point[2] > 0]  # The others have no place on a logarithmic scale.
     axes.plot([rate for _, rate, _ in visible], [error for *_, error in visible], "o", color="C3", label=label)
-    for name, rate, error in visible if len(visible) <= NAMED_POINTS else []:
-        axes.annotate(name, (rate, error), (5, 5), textcoords="offset points", fontsize="small", parse_math=False)
+    if len(visible) <= NAMED_POINTS:
+        _name(axes, visible)
+
+
+def _name(axes: Any, points: Sequence[Point]) -> None:
+    """Write names beside points; those that would hide another one higher up, with a line."""
+    axes.set_yscale("log")
+    to_points = 72 / axes.figure.dpi
+    taken: list[tuple[float, float, float]] = []
+    for name, rate, error in sorted(points, key=lambda point: point[1:]):
+        x, y = axes.transData.transform((rate, error)) * to_points
+        width, rise = LETTER_WIDTH * len(name), NEAR
+        while any(
+            x < other_x + other_width and other_x < x + width and abs(y + rise - other_y) < LINE_HEIGHT
+            for other_x, other_y, other_width in taken
+        ):
+            rise += LINE_HEIGHT / 2
+        taken.append((x, y + rise, width))
+        line = {"arrowstyle": "-", "linewidth": 0.5, "color": "0.6", "relpos": (0, 0.5)} if rise > NEAR else None
+        axes.annotate(
+            name, (rate, error), (NEAR, rise), textcoords="offset points", fontsize="small", parse_math=False,
+            arrowprops=line,
+        )  # fmt: skip
 
 
 def _finish(axes: Any, quantity: str) -> None:

@@ -49,6 +49,8 @@ def _over_blocks(extreme: np.ufunc, vector_classes: npt.NDArray[np.integer], len
     blocks = count_of(vector_classes.size * length)
     if not vector_classes.any():
         return np.broadcast_to(np.intp(0), blocks)
+    if length % BLOCK == 0:
+        return np.repeat(vector_classes.astype(np.intp), length // BLOCK)
     first = np.arange(blocks + 1, dtype=np.intp) * BLOCK
     # Of each block the first vector, and the first behind it: ranges for reduceat, every other one of them wanted.
     ends = np.empty(2 * blocks, np.intp)

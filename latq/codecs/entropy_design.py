@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from latq import kernels
 from latq.codecs.blocks import BLOCK, F32, Classes
-from latq.codecs.quantizer import I32, TOLERANCE, Chooser, Quantizer
+from latq.codecs.quantizer import I32, Chooser, Quantizer, octave_saves
 from latq.coding import rans
 from latq.coding.budget import rank
 from latq.coding.model import Density
@@ -22,8 +22,8 @@ _ENOUGH = 64
 _TRIAL = 1 << 12
 # Negentropy (bits) from which entries are peaked enough for that.
 _PEAKED = 0.2
-# Bits per entry below the rate asked for from which a design is worse than one that hardly exceeds it.
-_TOO_LOW = 0.1
+# Bits per entry by which a design may miss its rate.
+CLOSE = 0.001
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,9 @@ class Sample:
     norms: tuple[float, ...]
 
     @cached_property
-    def true_blocks(self) -> npt.NDArray[np.float64]:
-        """The blocks before that division, up to a common factor."""
-        return self.blocks * self._gains
-
-    @cached_property
-    def _gains(self) -> npt.NDArray[np.float64]:
-        return np.array(self.norms)[self.classes] / self.norms[0]
-
-    @cached_property
     def energy(self) -> float:
-        """Sum of squares of the true blocks."""
-        return float(kernels.tree_sum((self.true_blocks * self.true_blocks).reshape(-1)))
+        """Sum of squares of the blocks before that division, up to a common factor."""
+        return self._moments(self.blocks)[0]
 
     @property
     def rms(self) -> float:
@@ -60,8 +51,7 @@ class Sample:
     @cached_property
     def width_0_rms(self) -> float:
         """Root mean square of the entries, brought to width 0."""
-        x = self.widened.astype(np.float64).reshape(-1)
-        return math.sqrt(float(kernels.tree_sum(x * x)) / x.size)
+        return math.sqrt(_moments(self.widened, self.widened)[0] / self.widened.size)
 
     @cached_property
     def negentropy(self) -> float:
@@ -69,8 +59,8 @@ class Sample:
         variance; from a histogram in quarters of a standard deviation."""
         if self.width_0_rms == 0:
             return 0.0
-        x = self.widened.astype(np.float64)
-        cells = np.rint(x.reshape(-1) * (4 / self.width_0_rms)).astype(np.int64)
+        x = self.widened.T.reshape(-1)
+        cells = np.rint(x * (4 / self.width_0_rms)).astype(np.int64)
         counts = np.bincount(cells - cells.min())
         entropy: float = sum(-count / x.size * log2(count / x.size) for count in counts[counts > 0].tolist()) - 2
         return 2.0470955851 - entropy
@@ -79,15 +69,25 @@ class Sample:
     def widened(self) -> F32:
         """The blocks with all classes blown up to width 0, without those of nothing but zeros and those that straddle
         vectors of different classes."""
+        if not any(self.widths):
+            return self.blocks
         gains = np.array([exp2(width / 8) for width in self.widths], np.float32)
-        shown = self.blocks.any(axis=0) & ~self.mixed if any(self.widths) else np.ones(self.classes.size, np.bool_)
+        shown = self.blocks.any(axis=0) & ~self.mixed
         return (self.blocks * gains[self.classes])[:, shown] if shown.any() else self.blocks
 
-    def distortion(self, points: npt.NDArray[np.integer] | F32) -> float:
+    def distortion(self, points: I32 | F32) -> float:
         """Error over energy of points for the blocks, with the best gain."""
-        y = points * self._gains
-        xy, yy = (float(kernels.tree_sum((x * y).reshape(-1))) for x in (self.true_blocks, y))
-        return 1 - (xy * xy / (yy * self.energy) if yy else 0.0) if self.energy else 0.0
+        energy, xy, yy = self._moments(points)
+        return 1 - (xy * xy / (yy * energy) if yy else 0.0) if energy else 0.0
+
+    def _moments(self, points: I32 | F32) -> tuple[float, float, float]:
+        """Sums of x x, x y and y y over all entries: of the blocks, and of points for them, before that division."""
+        if len(self.norms) == 1:
+            return _moments(self.blocks, points)
+        gains = np.array(self.norms)[self.classes] / self.norms[0]
+        of_blocks = kernels.row_moments(self.blocks.T, points.T) * (gains * gains)[:, None]
+        xx, xy, yy = kernels.tree_sum(np.ascontiguousarray(of_blocks.T)).tolist()
+        return xx, xy, yy
 
 
 @dataclass(frozen=True)
@@ -102,23 +102,24 @@ class Design:
     distortion: float
 
 
-def design_for_rate(chooser: Chooser, sample: Sample, rate: float, start: Design | None = None) -> Design:
-    """Spend ``rate`` bits per entry; ``start`` is what another quantizer does for that."""
-    # At high rate entries of N(0, 1), sqrt(2 pi e) wide in the mean, cost the log2 of that over the step; the iteration
-    # corrects what that is off at low rates.
-    step = start.step if start else sample.rms * 3.73 * exp2(0.147 - rate)
+def design_for_rate(
+    chooser: Chooser, sample: Sample, rate: float, start: Design | None = None, close: float = CLOSE
+) -> Design:
+    """Spend ``rate`` bits per entry, but for up to ``close``; ``start`` is what another quantizer does for that."""
+    # At high rate entries of N(0, 1), sqrt(2 pi e) wide in the mean, cost the log2 of that over the step; what that is
+    # off at low rates, by measurement; the iteration corrects the rest.
+    step = start.step if start else sample.rms * 3.73 * exp2(0.147 - rate + 1.03 * exp2(-2 * rate))
     density = start.density if start else None
     best: Design | None = None
-    octaves, slope, before = 0.0, 1.0, None
+    octaves, slope, before = 0.0, octave_saves(rate), None
     for _ in range(10):
         found = _evaluate(chooser, sample, step, density)
-        density, excess = found.density, found.rate - rate
-        close = abs(excess) < TOLERANCE / 2
-        if best is None or rank(excess) > rank(best.rate - rate) or (close and rate - best.rate > _TOO_LOW):
+        # At first a density is that of the nearest points, or of another quantizer.
+        settled, density, excess = density is not None, found.density, found.rate - rate
+        if best is None or rank(excess) > rank(best.rate - rate) or abs(excess) < close:
             best = found
-        if close:
+        if abs(excess) < close and settled:
             break
-        # Bits per entry that an octave of the step saves: 1, but less where many entries cost nothing anyway.
         if before is not None and abs(octaves) > 0.1:
             slope = min(max((before - excess) / octaves, 0.1), 1.5)
         before, octaves = excess, max(-2.0, min(2.0, excess / slope))
@@ -141,7 +142,8 @@ def design_for_error(chooser: Chooser, sample: Sample, distortion: float) -> Des
 def _evaluate(chooser: Chooser, sample: Sample, step: float, density: Density | None) -> Design:
     """Quantize the sample by the choices of ``density`` and fit a new one to the outcome."""
     seen, points, _ = chooser.seen(sample.blocks, sample.classes, step, density)
-    fitted = _fit_density(chooser.blockwise, replace(sample, blocks=seen), points, step, density)
+    own = sample if seen is sample.blocks else replace(sample, blocks=seen)
+    fitted = _fit_density(chooser.blockwise, own, points, step, density)
     costs = chooser.costs(points, fitted, sample.classes)
     rates = [_rate(costs[sample.classes == c]) for c in range(len(sample.widths))]
     return Design(
@@ -173,14 +175,21 @@ def _fit_density(quantizer: Quantizer, sample: Sample, points: I32, step: float,
 def _fit_points(points: I32, widths: tuple[int, ...], shifts: list[int]) -> Density:
     """The density of points of class 0, for classes of these widths and shifts."""
     shift = shifts[0]
-    values = (points >> (shift + 1) if shift else points).reshape(-1)
-    reach = min(REACH, max(2, int(np.abs(values).max(initial=0)) + 1))
-    inside = values[np.abs(values) <= reach]
+    values = points.T.reshape(-1) >> (shift + 1 if shift else 0)
+    farthest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
+    reach = min(REACH, max(2, farthest + 1))
+    inside = values[np.abs(values) <= reach] if farthest > reach else values
     counts = np.bincount(inside + reach, minlength=2 * reach + 1).astype(np.int64)
     if not inside.size:
         counts[:] = 1
     odd = int((points[0] & 1).sum())
     return Density.fit(counts, shift, (points.shape[1] - odd, odd)).with_classes(widths, tuple(shifts))
+
+
+def _moments(x: F32, y: I32 | F32) -> tuple[float, float, float]:
+    """Sums of x x, x y and y y over all entries of blocks (8, N)."""
+    xx, xy, yy = kernels.row_moments(x.T.reshape(1, -1), y.T.reshape(1, -1))[0].tolist()
+    return xx, xy, yy
 
 
 def _widest(density: Density) -> Density:

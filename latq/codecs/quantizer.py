@@ -23,8 +23,6 @@ from latq.kernels.elementary import exp2
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 Sections = tuple[bytes, bytes]
-# Bits per entry by which a chunk may stay below its budget.
-TOLERANCE = 0.002
 # Share of the error asked for that a chunk at least takes.
 CLOSE = 0.99
 MAX_TRIALS = 12
@@ -108,34 +106,47 @@ def lanes_for(blocks: int) -> int:
 def within_budget(chooser: Chooser, x: F32, classes: Classes, density: Density, step: float, budget: int) -> I32:
     """Integers (8, N) for blocks ``x`` whose sections take ``budget`` bytes or a little less.
 
-    The step is adjusted until they do. Data that no step of this density brings below the budget is coded at the
-    smallest size found.
+    The step is adjusted until they do, to within two margins. Data that no step of this density brings below the
+    budget is coded at the smallest size found.
     """
-    chosen, best = np.zeros(x.shape, np.int32), -math.inf
+    chosen: I32 | None = None
+    best = -math.inf
     finer, coarser = None, None
+    rate = 8 * budget / x.size
     for _ in range(MAX_TRIALS):
         points, cost = chooser.choose(x, classes, step, density)
         excess = 8 * (size_of(cost, x.size) - budget) / x.size
-        if rank(excess) > best:
+        if chosen is None or rank(excess) > best:
             chosen, best = points, rank(excess)
-        if -TOLERANCE <= excess <= 0:
+        if -2 * margin(rate) <= excess <= 0:
             break
-        aim = excess + TOLERANCE / 2
+        aim = excess + margin(rate)
         finer, coarser = ((step, aim), coarser) if aim > 0 else (finer, (step, aim))
         if finer and coarser:
             # Between the two: by interpolation, but not too close to either.
             share = min(max(finer[1] / (finer[1] - coarser[1]), 0.1), 0.9)
             step = finer[0] + share * (coarser[0] - finer[0])
         else:
-            step = coarsened(step, aim, 8 * budget / x.size)
+            step = coarsened(step, aim, rate)
+    assert chosen is not None
     return chosen
 
 
 def coarsened(step: float, bits: float, rate: float) -> float:
     """The step that saves ``bits`` per entry at about this rate, with the same density."""
-    # What an octave saves, by measurement: less than 1 where many entries cost nothing anyway.
-    slope = max(1 - exp2(0.4 - 1.5 * rate), 0.3)
-    return step * exp2(max(-1.0, min(1.0, bits / slope)))
+    return step * exp2(max(-1.0, min(1.0, bits / octave_saves(rate))))
+
+
+def margin(rate: float) -> float:
+    """Bits per entry by which trials aim below a rate. Chunks differ in what they take at one step, at low rates more:
+    with less of a margin many would need a second trial."""
+    return 0.0005 + 0.0015 / max(rate, 0.5)
+
+
+def octave_saves(rate: float) -> float:
+    """Bits per entry that an octave of the step saves at about this rate, by measurement: less than 1 where many
+    entries cost nothing anyway."""
+    return max(1 - exp2(0.4 - 1.5 * rate), 0.3)
 
 
 def within_error(

@@ -70,6 +70,7 @@ __all__ = [
     "join_digits",
     "narrowed",
     "nearest_point",
+    "new_array",
     "pack_bits",
     "path_costs",
     "peak",
@@ -133,6 +134,7 @@ if _wants_native():
         guess_scales,
         join_digits,
         narrowed,
+        new_array,
         pack_bits,
         peak,
         put_products,
@@ -191,6 +193,7 @@ else:
     from latq.kernels.vectors import (
         copy_transposed,
         divided,
+        new_array,
         peak,
         restored,
         row_moments,

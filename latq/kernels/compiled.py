@@ -55,28 +55,31 @@ def fwht(x: F32) -> F32:
 
 
 def rotate(x: F32, seed: int, out: F32 | None = None) -> F32:
-    y = aligned(x.shape, np.float32) if out is None else out
+    y = new_array(x.shape, np.float32) if out is None else out
     n = x.shape[-1]
     _core.rotate(_rows(x), y.reshape(-1, n), _sign_bits(seed, n))
     return y
 
 
 def unrotate(y: F32, seed: int, out: F32 | None = None) -> F32:
-    x = aligned(y.shape, np.float32) if out is None else out
+    x = new_array(y.shape, np.float32) if out is None else out
     n = y.shape[-1]
     _core.unrotate(_rows(y), x.reshape(-1, n), _sign_bits(seed, n))
     return x
 
 
-def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A new array that begins at a whole line of the cache: else vectors straddle two of them, which takes longer."""
+def new_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array, not cleared, that begins at a whole line of the cache: else vectors straddle two of them, which takes
+    longer. Large ones get memory that served before."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size >= _LARGE:
+        return _core.new_bytes(size).view(dtype).reshape(shape)
     octets = np.empty(size + _LINE, np.uint8)
     start = -octets.ctypes.data % _LINE
     return octets[start : start + size].view(dtype).reshape(shape)
 
 
-_LINE = 64
+_LINE, _LARGE = 64, 1 << 17
 
 
 def _rows(x: F32) -> F32:
@@ -108,7 +111,7 @@ def scaled_codewords(
 ) -> npt.NDArray[np.float32 | np.int16]:
     if q > _MAX_Q or len(scales) > _core.MAX_SCALES or int(np.abs(offset).max()) > _MOST_OFFSET:
         return reference.scaled_codewords(digits, q, offset, scales, index, dtype)
-    out = aligned((digits.shape[1], BLOCK), dtype)
+    out = new_array((digits.shape[1], BLOCK), dtype)
     rows = np.ascontiguousarray(digits.T, digit_type(q))
     _core.codewords(rows, np.ascontiguousarray(index), as_int32(scales), q, as_int32(offset), out)
     return out.T
@@ -205,7 +208,7 @@ def split_digits(words: U32, radix: int, per_word: int, count: int) -> U8:
 
 
 def unpack_digits(data: bytes | memoryview, radix: int, low_bits: int, count: int) -> Bits | None:
-    digits: Bits = aligned((count,), digit_type(radix << low_bits))
+    digits: Bits = new_array((count,), digit_type(radix << low_bits))
     return digits if _core.unpack_digits(np.frombuffer(data, np.uint8), radix, low_bits, digits) else None
 
 
@@ -289,7 +292,7 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64, out: F32 | None
     if abs(exponent) > _MAX_EXPONENT:
         return vectors.divided(x, exponent, means, inverses, out)
     if out is None:
-        out = aligned(x.shape, np.float32)
+        out = new_array(x.shape, np.float32)
     _core.divided(widened(x), 2.0**-exponent, means, inverses, out)
     return out
 
@@ -307,7 +310,7 @@ def restored(
     if abs(exponent) > _MAX_EXPONENT or not (narrow or dtype in (np.float32, np.float64)):
         return vectors.restored(x, scales, means, exponent, dtype, out)
     if out is None:
-        out = aligned(x.shape, dtype)
+        out = new_array(x.shape, dtype)
     args = np.ascontiguousarray(x), scales, means, 2.0**exponent
     if not narrow:
         _core.restored(*args, out)
@@ -321,7 +324,7 @@ def restored(
 def widened(x: Floats) -> F32 | F64:
     if not _is_narrow(x.dtype):
         return vectors.widened(x)
-    out = aligned(x.shape, np.float32)
+    out = new_array(x.shape, np.float32)
     widen = _core.widen_float16 if x.dtype == np.float16 else _core.widen_bfloat16
     widen(np.ascontiguousarray(x).view(np.uint16).reshape(-1), out.reshape(-1))
     return out

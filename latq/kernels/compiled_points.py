@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 
 from latq.kernels import _core, paths
-from latq.kernels.compiled import aligned, as_int32
-from latq.kernels.packed_model import packed
+from latq.kernels.compiled import as_int32, new_array
+from latq.kernels.packed_model import packed, path_pairs
 from latq.kernels.paths import Trellis
 from latq.kernels.points import BLOCK, I64, WORTH, Classes, Decoded, PointModel, PointStream, shrinkage
 from latq.kernels.reference import F32, I32
@@ -20,7 +20,7 @@ from latq.kernels.reference import F32, I32
 
 def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
     rows = np.ascontiguousarray(x.T, np.float32)
-    found = np.empty(rows.shape, np.int32)
+    found = new_array(rows.shape, np.int32)
     inverse = float(np.float32(1) / step)
     if model is None:
         _core.nearest_points(rows, found, inverse)
@@ -64,7 +64,7 @@ def _decode(
     given = []
     for number in numbers:
         stream, rest, classes, lanes = streams[number]
-        out = aligned((classes.size, BLOCK), dtype)
+        out = new_array((classes.size, BLOCK), dtype)
         found[number] = out.T
         own = as_int32(classes) if model.first.size > 1 else _zeros(classes.size)
         given.append((np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8), own, lanes, out))
@@ -93,12 +93,12 @@ def _costs(kernel: Callable[..., None], points: I32, classes: Classes, model: Po
 def _encoded(
     kernel: Callable[..., tuple[int, int]], points: I32, classes: Classes, model: PointModel, lanes: int
 ) -> tuple[bytes, bytes]:
-    states, escapes = np.empty(lanes, np.uint32), np.empty(points.size, np.int32)
-    words = np.empty(points.size + _core.WORDS_SLACK, np.uint16)
-    low = np.empty(model.low_size(classes), np.uint8)
+    states, escapes = np.empty(lanes, np.uint32), new_array((points.size,), np.int32)
+    words = new_array((points.size + _core.WORDS_SLACK,), np.uint16)
+    low = new_array((model.low_size(classes),), np.uint8)
     args = lanes, packed(model), states, words, escapes, low
     coded, escaped = kernel(as_int32(points.T), as_int32(classes), *args)
-    stream = states.tobytes() + words[words.size - coded :].tobytes()
+    stream = b"".join((states.data, words[words.size - coded :].data))
     return stream, escapes[escapes.size - escaped :].tobytes() + low.tobytes()
 
 
@@ -111,8 +111,8 @@ def choose_paths(
     if (trellis.h0, trellis.h1) not in _core.TRELLISES:
         return paths.choose_paths(x, classes, step, model, trellis, lanes)
     rows = np.ascontiguousarray(x.T, np.float32)
-    found = np.empty(rows.shape, np.int32)
-    weights, tables = (_pairs(paths.path_weights(model, step)), packed(model)) if model else (None, None)
+    found = new_array(rows.shape, np.int32)
+    weights, tables = (path_pairs(model), packed(model)) if model else (None, None)
     which = _core.TRELLISES.index((trellis.h0, trellis.h1))
     inverse = float(np.float32(2) / step)
     return found.T, _core.choose_paths(rows, as_int32(classes), lanes, inverse, weights, tables, which, found)
@@ -134,12 +134,7 @@ def decode_paths(
     trellis: Trellis,
     lanes: int,
 ) -> F32 | None:
-    found = aligned((classes.size, BLOCK), np.float32)
+    found = new_array((classes.size, BLOCK), np.float32)
     octets = np.frombuffer(stream, np.uint8), np.frombuffer(rest, np.uint8)
     checks = trellis.h0, trellis.h1
     return found.T if _core.decode_paths(*octets, as_int32(classes), lanes, packed(model), *checks, found) else None
-
-
-def _pairs(weights: I32) -> I32:
-    """Every weight in 16 bits, and above it the next one of its class."""
-    return as_int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)

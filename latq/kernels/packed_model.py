@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels import _core
+from latq.kernels.paths import path_weights
 from latq.kernels.points import BLOCK, ESCAPE, EVEN, FIRST, LAST, PointModel, point_costs
 from latq.kernels.reference import I32
 
@@ -13,6 +14,7 @@ U32 = npt.NDArray[np.uint32]
 
 # In 2^14: the share of values that are looked up in memory where they occur.
 _RARE = 24
+_PAIRS: WeakKeyDictionary[PointModel, I32] = WeakKeyDictionary()
 _PACKED: WeakKeyDictionary[PointModel, _core.PointModel] = WeakKeyDictionary()
 
 
@@ -21,6 +23,14 @@ def packed(model: PointModel) -> _core.PointModel:
     if model not in _PACKED:
         _PACKED[model] = _pack(model)
     return _PACKED[model]
+
+
+def path_pairs(model: PointModel) -> I32:
+    """The weights of integers along paths: each in 16 bits, and above it the next one of its class; made once."""
+    if model not in _PAIRS:
+        weights = path_weights(model)
+        _PAIRS[model] = _int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)
+    return _PAIRS[model]
 
 
 def _pack(model: PointModel) -> _core.PointModel:
@@ -34,8 +44,8 @@ def _pack(model: PointModel) -> _core.PointModel:
     of_values[tables, entry] = frequencies | starts << np.uint32(16)
     costs[tables, entry] = model.costs
     of_values[:, 0], costs[:, 0] = frequencies[:, ESCAPE], model.costs[:, ESCAPE]
-    slots = np.take_along_axis(entry.astype(np.uint8), model.rans.symbol_of.astype(np.intp), axis=1)
-    padded = np.concatenate([slots.reshape(-1), np.zeros(3, np.uint8)])
+    slots = np.repeat(entry.astype(np.uint8).reshape(-1), frequencies.reshape(-1))
+    padded = np.concatenate([slots, np.zeros(3, np.uint8)])
     shifted, place = (model.shifts > 0)[:, None, None], np.arange(256)
     value = np.where(shifted, place - 128, 2 * (place % 128 - 64) + place // 128)
     kinds = np.stack([np.full(256, FIRST), EVEN + place // 128, LAST + (2 * place + place // 128) % 4])

@@ -24,7 +24,6 @@ from latq.kernels.points import (
     Classes,
     PointModel,
     pack_low,
-    shrinkage,
     unpack_low,
 )
 from latq.kernels.reference import F32, I32, U8, RansReader, rans_encode
@@ -45,6 +44,7 @@ PLACES = 256
 # Error per entry, in squared steps, and what a unit of costs is worth in units of a metric: -dD / dR = 2 ln 2 D.
 NOISE = 0.0635
 WORTH = np.float32(2 * 0.6931471805599453 * 4 * NOISE * FINE / (1 << 16))
+MOST_SHRINKAGE = np.float32(0.9)
 
 
 @dataclass(frozen=True)
@@ -120,25 +120,33 @@ def choose_paths(
     below = np.floor(y)
     parts = np.rint((y - below) * np.float32(FINE)).astype(np.int32)
     floors = below.astype(np.int32)
-    weights = path_weights(model, step) if model else np.zeros((1, PLACES), np.int32)
+    weights = path_weights(model) if model else np.zeros((1, PLACES), np.int32)
     costs = _branch_costs(floors, parts, weights[padded_classes if model else np.zeros_like(padded_classes)])
     found = _search(np.stack([paths_of(cost, lanes) for cost in costs]), trellis)
     values = (floors - 1 + (_blocks_of(found, padded_classes.size) - floors + 1 & 3))[:, : classes.size]
     return values, int(path_costs(values, classes, model).sum()) if model else 0
 
 
-def path_weights(model: PointModel, step: np.float32) -> I32:
+def path_weights(model: PointModel) -> I32:
     """What each integer (classes, PLACES) counts for beside the distance: its bits, and what a decoder that shrinks it
     gains by that (points.weights). Nothing where low bits are stored as such: there steps are small."""
     places = np.arange(-PLACES // 2, PLACES // 2, dtype=np.int32)
     weights = np.zeros((model.first.size, PLACES), np.int32)
-    for of_class in np.flatnonzero(model.shifts == 0):
+    for of_class in np.flatnonzero(model.shifts == 0).tolist():
         tables, symbols = _coded(places, np.full(PLACES, of_class), model)
-        squares = np.where(symbols == ESCAPE, 0, places * places).astype(np.float32)
-        gains = squares * (shrinkage(step) * np.float32(FINE))
+        squares: F32 = np.where(symbols == ESCAPE, 0, places * places).astype(np.float32)
+        gains = squares * np.float32(_shrinkage(model, of_class) * np.float32(FINE))
         weights[of_class] = np.rint(model.costs[tables, symbols].astype(np.float32) * WORTH - gains)
     limited: I32 = np.clip(weights, -MOST, MOST)
     return limited
+
+
+def _shrinkage(model: PointModel, of_class: int) -> np.float32:
+    """Share by which integers of nearest paths are too large: the energy of their errors over that of all integers."""
+    table = model.first[of_class] + FIRST
+    frequencies = model.rans.frequencies[table].astype(np.int64)
+    energy = int((frequencies[ESCAPE + 1 :] * model.values[table, ESCAPE + 1 :].astype(np.int64) ** 2).sum())
+    return min(np.float32(4 * NOISE * (1 << 14)) / np.float32(max(energy, 1)), MOST_SHRINKAGE)
 
 
 def path_costs(values: I32, classes: Classes, model: PointModel) -> I64:

@@ -75,6 +75,8 @@ class PointModel:
 
     def low_size(self, classes: Classes) -> int:
         """Bytes that the low bits of blocks take."""
+        if self.shifts.size == 1:
+            return classes.size * int(self.shifts[0])
         return int(np.bincount(classes, minlength=self.shifts.size) @ self.shifts) if self.shifts.any() else 0
 
 

@@ -7,6 +7,7 @@ Lattice points are held in *doubled* coordinates, so that every point of E8 is a
 Sources: E8 oracle and nested-lattice (Voronoi) code: Conway & Sloane 1982 and 1983; NestQuant, Savkin et al. 2025.
 """
 
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -329,8 +330,12 @@ class RansTables:
         self.precision = int(frequencies[0].sum()).bit_length() - 1
         self.freq = frequencies.astype(np.uint64)
         self.start = np.cumsum(self.freq, axis=1) - self.freq
-        symbols = np.arange(frequencies.shape[1], dtype=np.uint8)
-        self.symbol_of = np.stack([np.repeat(symbols, row) for row in frequencies])
+
+    @cached_property
+    def symbol_of(self) -> U8:
+        """(tables, 2^precision): the symbol of each slot."""
+        symbols = np.arange(self.frequencies.shape[1], dtype=np.uint8)
+        return np.stack([np.repeat(symbols, row) for row in self.frequencies])
 
 
 Row = tuple[U8, npt.NDArray[np.intp]]

@@ -42,6 +42,11 @@ def divided(x: Floats, exponent: int, means: F32, inverses: F64, out: F32 | None
     return placed((centred * inverses[:, None]).astype(np.float32), out)
 
 
+def new_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array that is not cleared."""
+    return np.empty(shape, dtype)
+
+
 def row_moments(u: F32, v: F32 | I32) -> F64:
     """Sums (rows, 3) of u * u, u * v and v * v of each row, where ``v`` has as many entries as ``u`` or fewer."""
     a, b = u.astype(np.float64), v.astype(np.float64)

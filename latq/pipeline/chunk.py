@@ -217,7 +217,7 @@ def _code_by_density(
     if shaping:
         chooser = successive.Successive(codec.quantizer, shaping.feedback, shaping.columns)
     if goal.limit is None:
-        step = goal.step * _relative_rms(stream.reshape(-1, kept), parts.classes, classes, goal.rms)
+        step = goal.step * _relative_rms(stream.reshape(-1, kept), parts, classes, goal.rms)
         points = quantizer.within_budget(chooser, blocks, block_classes, density, step, budget)
     else:
         limit = float(np.ldexp(goal.limit, -2 * parts.exponent))
@@ -247,13 +247,19 @@ def _output_energies(
     return [inputs.energy(centred + parts.means[:, None] * ones), inputs.energy(errors)]
 
 
-def _relative_rms(rows: F32, of_rows: U8, classes: SizeClasses | None, rms: float) -> float:
-    """Root mean square of vectors, brought to width 0, over ``rms``; 1 where either is 0."""
-    squares = kernels.row_squares(rows, 0, np.zeros(len(rows), np.float32))
+def _relative_rms(rows: F32, parts: Normalized, classes: SizeClasses | None, rms: float) -> float:
+    """Root mean square of vectors, or of what is kept of them, brought to width 0, over ``rms``; 1 where either is
+    0."""
+    if not rms:
+        return 1.0
+    if rows.shape[1] == parts.unit.shape[1]:  # A rotation leaves them as large.
+        means = parts.rms * parts.rms
+    else:
+        means = kernels.row_squares(rows, 0, np.zeros(len(rows), np.float32)) / rows.shape[1]
     if classes:
-        squares *= np.array([exp2(width / 4) for width in classes.widths])[of_rows]
-    found = math.sqrt(float(kernels.tree_sum(squares)) / rows.size)
-    return found / rms if found and rms else 1.0
+        means = means * np.array([exp2(width / 4) for width in classes.widths])[parts.classes]
+    found = math.sqrt(float(kernels.tree_sum(means)) / len(rows))
+    return found / rms if found else 1.0
 
 
 @dataclass(frozen=True)

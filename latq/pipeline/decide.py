@@ -9,7 +9,7 @@ import numpy as np
 
 from latq.calibration.store import Calibration
 from latq.codecs import scalar_design
-from latq.codecs.blocks import are_mixed, blocks_of, count_of, lowest_classes
+from latq.codecs.blocks import are_mixed, blocks_of, lowest_classes
 from latq.codecs.e8_entropy import E8Points
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Sample
@@ -32,6 +32,7 @@ from latq.pipeline.plan import (
     Plan,
     check_bits,
     check_error,
+    described,
     plan_entropy,
     plan_error,
     plan_fixed,
@@ -71,9 +72,10 @@ ENTRY_BYTES = 200
 OUTPUT_BYTES = 90
 # Bits per entry that leaving out the rotation must save.
 ROTATION_GAIN = 0.01
-# Bits per entry by which the sample may mistake one quantizer for the better, and the chunks that then tell, at most.
-CLOSE_PLANS = 0.06
-TRIED_CHUNKS = 4
+# Bits per entry by which the sample may mistake one quantizer for the better, of rotated entries and of others, and the
+# chunks that then tell, at most.
+CLOSE_PLANS: dict[Rotation, float] = {"hadamard": 0.06, "none": 0.3}
+TRIED_CHUNKS = 8
 
 
 @dataclass(frozen=True)
@@ -315,7 +317,7 @@ def _best_plan(
 
 def _best_tried(plans: list[Plan], panels: Panels) -> Plan | None:
     """The first of ranked plans, or, where others are nearly as good by the sample, the best one on some chunks."""
-    close = [plan for plan in plans if plan.bits_lost < plans[0].bits_lost + CLOSE_PLANS]
+    close = [p for p in plans if p.bits_lost < plans[0].bits_lost + CLOSE_PLANS[p.codec.rotation]]
     return min(close, key=lambda plan: _bits_lost(plan, panels)) if len(close) > 1 else next(iter(close), None)
 
 
@@ -329,7 +331,8 @@ def _bits_lost(plan: Plan, panels: Panels) -> float:
         payload, energies = encode_chunk(x, plan.codec, plan.classes, plan.goals[chunk], Scratch())
         size, entries = size + len(payload), entries + tile.entries
         energy, error = energy + energies.energy, error + energies.error
-    return 8 * size / entries + log2((error + 1e-300) / (energy + 1e-300)) / 2
+    rate = 8 * (size / entries + described(plan.codec) / (panels.view.n * panels.view.m))
+    return rate + log2((error + 1e-300) / (energy + 1e-300)) / 2
 
 
 def _wanted_error(found: Scan, centre: bool, dtype: str, place: str, options: EncodeOptions) -> tuple[float, float]:
@@ -379,17 +382,25 @@ class _Sampler:
 
     def __init__(self, parts: list[Array]) -> None:
         self._parts = parts
+        self._seen: tuple[Layout, Sample] | None = None
 
-    def __call__(self, layout: Layout) -> Sample:
+    def __call__(self, layout: Layout, entries: int = SAMPLE_ENTRIES) -> Sample:
+        if self._seen is None or self._seen[0] != layout:
+            self._seen = layout, self._whole(layout)
+        whole = self._seen[1]
+        some = scattered(whole.classes.size, -(-whole.blocks.size // entries))
+        if some.size == whole.classes.size:
+            return whole
+        return replace(whole, blocks=whole.blocks.T[some].T, classes=whole.classes[some], mixed=whole.mixed[some])
+
+    def _whole(self, layout: Layout) -> Sample:
         found, classes, mixed = [], [], []
         for x in self._parts:
             parts, rotated = prepare(x, layout.codec, layout.classes)
             kept = layout.codec.kept_of(rotated.shape[1])
-            stream = stream_of(rotated, kept)
-            some = scattered(count_of(stream.size), -(-stream.size * len(self._parts) // SAMPLE_ENTRIES))
-            found.append(blocks_of(stream).T[some].T)
-            classes.append(lowest_classes(parts.classes, kept)[some])
-            mixed.append(are_mixed(parts.classes, kept)[some])
+            found.append(blocks_of(stream_of(rotated, kept)))
+            classes.append(lowest_classes(parts.classes, kept))
+            mixed.append(are_mixed(parts.classes, kept))
         norms = layout.classes.divisors(0) if layout.classes else np.ones(1)
         return Sample(
             np.concatenate(found, axis=1),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from latq.codecs import blocks, e8, e8_design
 from latq.codecs.columns import Columns
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Design, Sample, design_for_error, design_for_rate
-from latq.codecs.quantizer import TOLERANCE, Quantizer, coarsened, overhead
+from latq.codecs.quantizer import Quantizer, coarsened, margin, overhead
 from latq.codecs.trellis import TrellisPaths
 from latq.coding import rans
 from latq.coding.model import Density
@@ -40,7 +40,13 @@ from latq.transforms.rotation import Rotation
 from latq.transforms.sizes import ZERO_SIZE, SizeClasses, power
 
 Coding = Literal["fixed", "entropy"]
-Sampler = Callable[["Layout"], Sample]
+
+
+class Sampler(Protocol):
+    """Gives vectors as the codec of a layout will see them, about so many entries of them."""
+
+    def __call__(self, layout: "Layout", entries: int = ...) -> Sample: ...
+
 
 # Alignment per vector costs 16 bits; below this length one value for the tensor does as well.
 VECTOR_ALIGNMENT_FROM = 8192
@@ -54,6 +60,12 @@ MAX_CONTAINER_SHARE = 0.1
 TYPICAL_CODEC_BYTES = 600
 SMALLEST_ERROR = 1e-6
 LOWEST_RATE, HIGHEST_RATE = 0.25, 12.0
+# Negentropy (bits) up to which the entries of a sample are as good as Gaussian.
+GAUSSIAN = 0.02
+# Bits per entry by which a design may miss the rate where the step is corrected afterwards.
+ROUGH = 0.005
+# Entries of the sample for that: of fewer the rate is off by more than a chunk may be, which then takes a second trial.
+START_ENTRIES = 1 << 19
 
 NESTING_RATIOS = tuple(q for q in range(2, MAX_Q + 1) if is_packable(q))
 
@@ -139,7 +151,7 @@ class Layout:
         """Bytes that are left for the codes of all chunks beside ``codec`` in the metadata, or so many bytes of it."""
         allowed = int(self.bits * self.entries) // 8
         container = self.metadata_bytes + sum(container_overhead(63) for _ in self.tiles)
-        container += codec if isinstance(codec, int) else len(dump_canonical(msgspec.to_builtins(codec)))
+        container += codec if isinstance(codec, int) else described(codec)
         return allowed - sum(self.side) - min(container, int(allowed * MAX_CONTAINER_SHARE))
 
     def shares(self, cost: Callable[[int, float, float], float]) -> list[float]:
@@ -236,12 +248,13 @@ def _fixed_plan(
         layout.classes,
         goals,
         sum(budgets),
-        _bits_lost(layout, sum(budgets) * 8 / sum(layout.coded), distortion),
+        _bits_lost(layout, codec, sum(budgets) * 8 / sum(layout.coded), distortion),
     )
 
 
 def plan_entropy(layout: Layout, sampler: Sampler, quantizers: Sequence[Quantizer]) -> list[Plan]:
-    """Step and density for the rate of ``layout``, with each quantizer; none when there is no room at all.
+    """Step and density for the rate of ``layout``, with each quantizer, or with the last one where it is clearly the
+    best; none when there is no room at all.
 
     Below R* the rate goes to a part of the rotated coordinates, which gets R* (time sharing: Ordentlich & Polyanskiy
     2024 show that it is optimal for products).
@@ -255,10 +268,12 @@ def plan_entropy(layout: Layout, sampler: Sampler, quantizers: Sequence[Quantize
     sample, rate = sampler(layout), spare * 8 / sum(layout.coded)
     plans: list[Plan] = []
     design: Design | None = None
-    for quantizer in quantizers:
-        design = design_for_rate(quantizer, sample, rate, design)
+    # Entries of small classes are nearly all 0, as most of sparse vectors are.
+    alike = not any(sample.widths) and sample.negentropy < GAUSSIAN and rate > R_STAR - ROUGH
+    for quantizer in quantizers[-1:] if alike else quantizers:
+        design = design_for_rate(quantizer, sample, rate, design, ROUGH)
         plan = _entropy_plan(layout, quantizer, design, None)
-        plans.append(_started(plan, layout, sample, quantizer, design))
+        plans.append(_started(plan, layout, sampler(layout, START_ENTRIES), quantizer, design))
     return plans
 
 
@@ -268,11 +283,13 @@ def _started(plan: Plan, layout: Layout, sample: Sample, quantizer: Quantizer, d
     rate = room * 8 / sum(layout.coded)
     _, cost = quantizer.choose(sample.blocks, sample.classes, design.step, design.density)
     excess = cost / (rans.COST_UNIT * sample.blocks.size) - rate
-    step = coarsened(design.step, excess + TOLERANCE / 2, rate)
+    step = coarsened(design.step, excess + margin(rate), rate)
     return replace(plan, goals=tuple(replace(goal, step=step, rms=sample.width_0_rms) for goal in plan.goals))
 
 
-def plan_calibrated(layout: Layout, sampler: Sampler, quantizer: Quantizer, inputs: Inputs) -> Plan | None:
+def plan_calibrated(
+    layout: Layout, sampler: Callable[[Layout], Sample], quantizer: Quantizer, inputs: Inputs
+) -> Plan | None:
     """The same for vectors that are quantized for ``inputs``, whose shaping has the coordinates that are kept."""
     assert inputs.shaping is not None
     spare = layout.room() - sum(overhead(count) for count in layout.coded)
@@ -299,7 +316,7 @@ def _entropy_plan(layout: Layout, quantizer: Quantizer, design: Design, columns:
     shares = layout.shares(expected)
     budgets = [sum(parts) for parts in zip(layout.side, flushes, (int(spare * share) for share in shares), strict=True)]
     goals = tuple(Goal(budget, design.step) for budget in budgets)
-    return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, design.rate, design.distortion))
+    return Plan(codec, layout.classes, goals, sum(budgets), _bits_lost(layout, codec, design.rate, design.distortion))
 
 
 def plan_error(layout: Layout, sampler: Sampler, quantizer: Quantizer, distortion: float, error: float) -> Plan:
@@ -317,19 +334,19 @@ def plan_error(layout: Layout, sampler: Sampler, quantizer: Quantizer, distortio
 
     goals = tuple(Goal(0, design.step, limit=error * part) for part in layout.shares(expected))
     size = sum(layout.side) + int(design.rate * sum(layout.coded)) // 8
-    return Plan(
-        _entropy_codec(quantizer, design.density, layout),
-        layout.classes,
-        goals,
-        size,
-        _bits_lost(layout, design.rate, design.distortion),
-    )
+    codec = _entropy_codec(quantizer, design.density, layout)
+    return Plan(codec, layout.classes, goals, size, _bits_lost(layout, codec, design.rate, design.distortion))
 
 
-def _bits_lost(layout: Layout, rate: float, distortion: float) -> float:
+def _bits_lost(layout: Layout, codec: MatrixCodec, rate: float, distortion: float) -> float:
     """Of all entries, from bits and error of the coordinates that are coded."""
     share = sum(layout.coded) / layout.entries
-    return share * rate + log2(1 - share * (1 - distortion) + 1e-300) / 2
+    return share * rate + 8 * described(codec) / layout.entries + log2(1 - share * (1 - distortion) + 1e-300) / 2
+
+
+def described(codec: MatrixCodec) -> int:
+    """Bytes of a codec in the metadata."""
+    return len(dump_canonical(msgspec.to_builtins(codec)))
 
 
 def _entropy_codec(

@@ -94,7 +94,7 @@ def scan(panels: Panels, shape: tuple[int, ...], axis: int) -> Scan:
             float(np.min(spread, initial=np.inf, where=varied)) / tile.length,
             _size_counts(squares / tile.length),
             _size_counts(np.where(varied, spread, 0.0) / tile.length),
-            stored[scattered(tile.vectors, -(-tile.vectors // vectors))] if chunk % stride == 0 else None,
+            _some(stored, scattered(tile.vectors, -(-tile.vectors // vectors))) if chunk % stride == 0 else None,
         )
 
     chunks = list(panels.map(work))
@@ -109,6 +109,12 @@ def scan(panels: Panels, shape: tuple[int, ...], axis: int) -> Scan:
         centred_sizes=[chunk.centred_sizes for chunk in chunks if chunk.centred_sizes is not None],
         sample=[chunk.sample for chunk in chunks if chunk.sample is not None],
     )
+
+
+def _some(rows: Array, index: npt.NDArray[np.intp]) -> Array:
+    """A copy of some rows."""
+    out = kernels.new_array((index.size, rows.shape[1]), rows.dtype)
+    return rows.take(index, axis=0, out=out, mode="clip")
 
 
 def _size_counts(mean_squares: npt.NDArray[np.float64]) -> Counter[int]:

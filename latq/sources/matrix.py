@@ -80,7 +80,7 @@ class MatrixView:
             return whole
         pieces = self._pieces(v0, v1, e0, e1)
         if scratch is None:
-            scratch = np.empty((v1 - v0) * (e1 - e0), self.array.dtype.newbyteorder("="))
+            scratch = kernels.new_array(((v1 - v0) * (e1 - e0),), self.array.dtype.newbyteorder("="))
         out = scratch[: (v1 - v0) * (e1 - e0)].reshape(v1 - v0, e1 - e0)
         for rows, index, shape in pieces:
             if len(shape) == 2 and self._axis == 0:

@@ -28,13 +28,15 @@ LARGEST_ALIGNMENT = 1 - 2.0**-11  # The float16 below 1, which would make the un
 class Normalized:
     """Vectors (vectors, n) divided by their ``divisors``, and what else was taken out, in units of 2^exponent.
 
-    ``classes`` is the class of each vector, all 0 where every vector has a scale of its own.
+    ``rms`` are the root mean squares of the divided vectors. ``classes`` is the class of each vector, all 0 where every
+    vector has a scale of its own.
     """
 
     unit: F32
     exponent: int
     means: F32
     divisors: F64
+    rms: F64
     classes: npt.NDArray[np.uint8]
 
 
@@ -72,7 +74,9 @@ def normalize(
         index = classes.of(sizes_of(rms) + EIGHTHS * exponent)
         divisors = classes.divisors(exponent)[index]
     inverse = np.divide(1.0, divisors, out=np.zeros_like(rms), where=rms > 0)
-    return Normalized(kernels.divided(x, exponent, means, inverse, out), exponent, means, divisors, index)
+    return Normalized(
+        kernels.divided(x, exponent, means, inverse, out), exponent, means, divisors, rms * inverse, index
+    )
 
 
 def fit(

@@ -1,6 +1,7 @@
 """Speed of latq beside its peers, beside the memory of the machine, and as matrices grow.
 
 usage: python tests/benchmarks/speed.py peers      encode and decode of every compressor, and how accurate it is
+       python tests/benchmarks/speed.py trellis    encode and decode of codec trellis beside e8
        python tests/benchmarks/speed.py products   of two compressed files, against NumPy, blosc2 and ggml
        python tests/benchmarks/speed.py threads    latq with one thread and two, in memory and on the command line
        python tests/benchmarks/speed.py scaling    time per entry and peak memory of the command, 1 M to 4 G entries
@@ -32,6 +33,8 @@ def parse():
     peers = verb("peers", plot=True)
     peers.add_argument("--only", default="", help="patterns of names, with commas between; all by default")
     peers.add_argument("--threads", type=int, default=1, help="of those that have any; else one")
+    trellis = verb("trellis", rounds=7)
+    trellis.add_argument("--rates", default="1,2,3,4,6,8,10", help="bits per entry, with commas between")
     products = verb("products", rounds=5)
     products.add_argument("--only", default="square,skinny,gram", help="products, with commas between")
     products.add_argument("--threads", type=int, default=1, help="of all methods")
@@ -46,7 +49,7 @@ def parse():
     profile = verb("profile", plot=True, rounds=5)
     startup = verb("startup", rounds=15)
     startup.add_argument("--big", type=float, default=0, metavar="GB", help="also a file of this size")
-    for added, shape in ((peers, "4096x1024"), (threads, "4096x4096"), (profile, "4096x4096")):
+    for added, shape in ((peers, "4096x1024"), (trellis, "4096x1024"), (threads, "4096x4096"), (profile, "4096x4096")):
         added.add_argument("--shape", default=shape, help="of the Gaussian matrix; vectors are its columns")
     for added in (peers, products, threads, profile, scaling):
         added.add_argument("--bits", type=float, default=4.0)

@@ -4,11 +4,13 @@
 #include <nanobind/stl/vector.h>
 
 #include <bit>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "binding.hpp"
+#include "memory.hpp"
 
 // Sections are little-endian, and so is every machine that this is for.
 static_assert(std::endian::native == std::endian::little);
@@ -92,6 +94,18 @@ void fwht(Array<float, 2> x) {
     active->fwht(x.data(), x.shape(0), x.shape(1));
 }
 
+// An array of so many bytes, not cleared.
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> new_bytes(size_t size) {
+    static Memory& memory = *new Memory;  // Arrays may outlive all that is destroyed at the end.
+    const Memory::Piece piece = memory.take(size);
+    if (!piece.at) throw std::bad_alloc();
+    nb::capsule owner(new Memory::Piece(piece), [](void* held) noexcept {
+        memory.give_back(*(Memory::Piece*)held);
+        delete (Memory::Piece*)held;
+    });
+    return {piece.at, {size}, owner};
+}
+
 template <auto KERNEL>
 void turn(Array<const float, 2> x, Array<float, 2> y, Array<const uint8_t, 2> signs) {
     const size_t rows = x.shape(0), n = x.shape(1), window = window_of(n);
@@ -111,6 +125,7 @@ NB_MODULE(_core, m) {
     m.def("available", &names);
     m.def("use", &use);
     m.def("active", [] { return std::string(active->name); });
+    m.def("new_bytes", &new_bytes);
     add(m, "fwht", &fwht);
     add(m, "rotate", &turn<&Kernels::rotate>);
     add(m, "unrotate", &turn<&Kernels::unrotate>);

@@ -67,13 +67,19 @@ constexpr uint32_t place_of_path(size_t path) {
 // Numbers for each integer of a class, or of several: as many about 0 as nearly all are, where there is one class, are
 // looked up in registers.
 struct NearIntegers {
-    int window = 0;
+    int window = 0, shift = 0;  // of what is in ``costs``: integers, or their high parts
     alignas(64) uint16_t weights[PLACES];
     alignas(64) uint32_t costs[PLACES];
 
     // ``pairs`` as Paths::weights.
     LATQ_INLINE NearIntegers(const int32_t* pairs, const PointModel* model) {
-        if (!pairs || model->classes > 1) return;
+        if (!model || model->classes > 1) return;
+        shift = model->shifts[0] ? model->shifts[0] + 1 : 0;
+        if (shift) {
+            window = model->windows[0] < 64 ? 64 : model->windows[0];
+            for (uint32_t i = 0; i < PLACES; ++i) costs[i] = (uint32_t)model->costs[kind_of(1) + i];
+            return;
+        }
         window = 2 * model->windows[0];
         for (uint32_t i = 0; i < PLACES; ++i) {
             weights[i] = (uint16_t)pairs[i];
@@ -101,7 +107,7 @@ struct NearIntegers {
     // What integers cost; false if some are not near.
     template <int N>
     LATQ_INLINE bool price(I value, I& cost) const {
-        const U place = (U)(value + N / 2);
+        const U place = (U)((value >> shift) + N / 2);
         if (lanes_of((I)(place >= (uint32_t)N))) return false;
         cost = (I)look_up<N>(costs + PLACES / 2 - N / 2, place);
         return true;
@@ -156,17 +162,26 @@ struct Paths {
     }
 };
 
-// W numbers of each of W paths.
+// W numbers of each of 2 W paths. Those of the next tile are fetched meanwhile: paths are far apart, often by a power of
+// two, where the cache does not hold what is fetched ahead for it.
 struct Tile {
     typedef Line<uint32_t>::V V;
-    V rows[W];
+    V rows[2][W];
+    alignas(64) float next[PATHS][W];
 
-    LATQ_INLINE void load(const Paths& paths, size_t first, size_t lanes, size_t row) {
-        for (size_t i = 0; i < W; ++i) rows[i] = first + i < lanes ? (V)paths.numbers(first + i, row) : V{};
-        transpose_tile<uint32_t>(rows);
+    LATQ_INLINE void fetch(const Paths& paths, size_t first, size_t lanes, size_t row, size_t i) {
+        for (size_t path = i; path < PATHS; path += W)
+            store(next[path], first + path < lanes ? paths.numbers(first + path, row) : F{});
     }
 
-    LATQ_INLINE F row(size_t i) const { return (F)rows[i]; }
+    LATQ_INLINE void turn() {
+        for (size_t half = 0; half < 2; ++half) {
+            for (size_t i = 0; i < W; ++i) rows[half][i] = load<V>(next[half * W + i]);
+            transpose_tile<uint32_t>(rows[half]);
+        }
+    }
+
+    LATQ_INLINE F row(size_t half, size_t i) const { return (F)rows[half][i]; }
 };
 
 // The floors of W numbers, and in which 256th of the way to the next integer they are.
@@ -219,10 +234,12 @@ struct Viterbi {
     static constexpr uint32_t MEMORY = 31 - __builtin_clz(H0), STATES = 1u << MEMORY, HALF = STATES / 2;
     static constexpr uint32_t FEEDBACK = H0 >> 1, TURN = H1 >> 1;
 
-    // Metrics of all states after a row; which turn led to each is one bit per path.
+    // Metrics of all states after a row; which turn led to each is one bit per path. Those of a few states are in
+    // registers, so all is unrolled.
     LATQ_INLINE static void advance(const S* from, S* to, const S cost[4], uint32_t* turns) {
         // The states before are taken in pairs u, u XOR TURN, so u lacks the highest bit of TURN.
         constexpr uint32_t BIT = 31 - __builtin_clz(TURN), LOW = (1u << BIT) - 1;
+        LATQ_UNROLL
         for (uint32_t parity = 0; parity < 2; ++parity) {
             const S straight = cost[parity], crossed = cost[parity + 2];
 #pragma GCC unroll 4
@@ -242,12 +259,15 @@ struct Viterbi {
 
     LATQ_INLINE static void normalize(S* metrics) {
         S lowest = metrics[0];
+        LATQ_UNROLL
         for (uint32_t s = 1; s < STATES; ++s) lowest = least(lowest, metrics[s]);
+        LATQ_UNROLL
         for (uint32_t s = 0; s < STATES; ++s) metrics[s] -= lowest;
     }
 
     // Metrics of 2 W paths that are in the states ``start``.
     LATQ_INLINE static void begin(const uint32_t start[PATHS], S* metrics) {
+        LATQ_UNROLL
         for (uint32_t s = 0; s < STATES; ++s) {
             const I is_low = (I)(load<U>(start) == s), is_high = (I)(load<U>(start + W) == s);
             metrics[s] = ~joined((U)is_low, (U)is_high) & (int16_t)PATH_FAR;
@@ -257,6 +277,7 @@ struct Viterbi {
     // The lowest of the cheapest states of every path.
     LATQ_INLINE static void best(const S* metrics, U found[2]) {
         S lowest = metrics[0], index{};
+        LATQ_UNROLL
         for (uint32_t s = 1; s < STATES; ++s) {
             index = choose(below(metrics[s], lowest), all_paths((int)s), index);
             lowest = least(lowest, metrics[s]);
@@ -306,24 +327,34 @@ struct Viterbi {
     LATQ_INLINE static void forward(const Paths& paths, size_t first, size_t lanes, size_t begin_row, size_t rows,
                                     const uint32_t start[PATHS], uint32_t* turns, U state[2]) {
         S metrics[2][STATES];
-        begin(start, metrics[0]);
+        S few[STATES <= 8 ? STATES : 1];
+        begin(start, STATES <= 8 ? few : metrics[0]);
         U tables[2]{};
+        Tile numbers;
+        for (size_t i = 0; i < W; ++i) numbers.fetch(paths, first, lanes, begin_row, i);
         for (size_t tile = 0; tile < rows; tile += W) {
-            Tile numbers[2];
-            for (size_t half = 0; half < 2; ++half)
-                numbers[half].load(paths, first + half * W, lanes, begin_row + tile);
+            numbers.turn();
             for (size_t i = 0; i < W && tile + i < rows; ++i) {
                 const size_t row = tile + i;
                 if (paths.of_classes && row % 8 == 0)
                     for (size_t half = 0; half < 2; ++half)
                         tables[half] = paths.tables(first + half * W, lanes, begin_row + row);
-                const Split low(numbers[0].row(i) * paths.inverse), high(numbers[1].row(i) * paths.inverse);
+                numbers.fetch(paths, first, lanes, begin_row + tile + W, i);
+                const Split low(numbers.row(0, i) * paths.inverse), high(numbers.row(1, i) * paths.inverse);
                 const Branches branches(low, high, paths, tables);
-                advance(metrics[row % 2], metrics[(row + 1) % 2], branches.cost, turns + row * STATES);
-                if (row % 8 == 7) normalize(metrics[(row + 1) % 2]);
+                if constexpr (STATES <= 8) {
+                    S next[STATES];
+                    advance(few, next, branches.cost, turns + row * STATES);
+                    if (row % 8 == 7) normalize(next);
+                    LATQ_UNROLL
+                    for (uint32_t s = 0; s < STATES; ++s) few[s] = next[s];
+                } else {
+                    advance(metrics[row % 2], metrics[(row + 1) % 2], branches.cost, turns + row * STATES);
+                    if (row % 8 == 7) normalize(metrics[(row + 1) % 2]);
+                }
             }
         }
-        best(metrics[rows % 2], state);
+        best(STATES <= 8 ? few : metrics[rows % 2], state);
     }
 };
 

@@ -126,17 +126,22 @@ LATQ_INLINE void encode_lane(Writer& writer, size_t lane, uint32_t info) {
     writer.states[lane] = (x / f << P) + x % f + start;
 }
 
+// The states after W symbols of these frequencies and starts, by tables of precision P.
 template <int P>
-LATQ_INLINE void encode_lanes(Writer& writer, size_t lane, U info) {
-    const U f = info & 0xFFFFu, start = info >> 16;
-    U x = load<U>(writer.states + lane);
+LATQ_INLINE U encoded(uint16_t*& words, U x, U f, U start) {
     const M roomy = less(x >> (32 - P), f);
     const uint32_t mask = ~lanes_of(roomy) & ((1u << W) - 1);
-    compress_words(writer.words, x, mask);
-    writer.words -= count_ones(mask);
+    compress_words(words, x, mask);
+    words -= count_ones(mask);
     x = (U)select(roomy, (I)x, (I)(x >> 16));
     const U q = quotient_of(x, f, inverse_of(f));
-    store(writer.states + lane, (q << P) + (x - q * f) + start);
+    return (q << P) + (x - q * f) + start;
+}
+
+template <int P>
+LATQ_INLINE void encode_lanes(Writer& writer, size_t lane, U info) {
+    const U x = load<U>(writer.states + lane);
+    store(writer.states + lane, encoded<P>(writer.words, x, info & 0xFFFFu, info >> 16));
 }
 
 // In four columns: a count that follows on itself would wait for it.

@@ -40,22 +40,25 @@ struct RowWriter {
         : writer(words_end), words_end(words_end), escapes(escapes_end), escapes_end(escapes_end) {}
 
     void write(size_t count) {
-        for (int i = 8; i-- > 0;) {
-            if (W >= 8 && count == MAX_LANES) {
-                uint32_t escaped = 0;
-                for (size_t lane = MAX_LANES; lane > 0;) {
-                    lane -= W;
-                    const U info = load<U>(infos[i] + lane);
-                    encode_lanes<PRECISION>(writer, lane, info);
-                    escaped |= lanes_of((I)(info >> 16 == 0u)) << lane;
-                }
-                for (; escaped; escaped &= ~(1u << (31 - __builtin_clz(escaped))))
-                    *--escapes = values[i][31 - __builtin_clz(escaped)];
-            } else {
-                for (size_t lane = count; lane-- > 0;) {
-                    encode_lane<PRECISION>(writer, lane, infos[i][lane]);
-                    if (infos[i][lane] >> 16 == 0) *--escapes = values[i][lane];
-                }
+        for (int i = 8; i-- > 0;) write(i, count);
+    }
+
+    // The first ``count`` lanes of coordinate i.
+    void write(int i, size_t count) {
+        if (W >= 8 && count == MAX_LANES) {
+            uint32_t escaped = 0;
+            for (size_t lane = MAX_LANES; lane > 0;) {
+                lane -= W;
+                const U info = load<U>(infos[i] + lane);
+                encode_lanes<PRECISION>(writer, lane, info);
+                escaped |= lanes_of((I)(info >> 16 == 0u)) << lane;
+            }
+            for (; escaped; escaped &= ~(1u << (31 - __builtin_clz(escaped))))
+                *--escapes = values[i][31 - __builtin_clz(escaped)];
+        } else {
+            for (size_t lane = count; lane-- > 0;) {
+                encode_lane<PRECISION>(writer, lane, infos[i][lane]);
+                if (infos[i][lane] >> 16 == 0) *--escapes = values[i][lane];
             }
         }
     }
@@ -121,17 +124,32 @@ inline const uint8_t* join_low_bits(Row& row, size_t count, const PointModel& mo
 LATQ_INLINE void split_low(const int32_t* point, int shift, uint8_t* low, size_t room, bool is_point = true) {
     const uint32_t mask = (1u << shift) - 1;
     uint64_t halves[2] = {};
+#if defined(__AVX512F__)  // Where pext is fast.
+    const uint64_t both = (uint64_t)mask << 33 | mask << 1;
+    for (int i = 3; i >= 0; --i) {
+        uint64_t pair;
+        std::memcpy(&pair, point + 2 * i, 8);
+        halves[i / 2] = halves[i / 2] << 2 * shift | _pext_u64(pair, both);
+    }
+    if (is_point) {
+        const uint64_t lowest = (uint64_t)1 << 3 * shift;
+        halves[1] = (halves[1] & ~lowest) | (uint64_t)(point[0] & 1) << 3 * shift;
+    }
+#else
     for (int i = 0; i < 8; ++i) {
         uint32_t k = (uint32_t)(point[i] >> 1) & mask;
         if (is_point && i == 7) k = (k & ~1u) | (uint32_t)(point[0] & 1);
         halves[i / 4] |= (uint64_t)k << (i % 4 * shift);
     }
-    uint64_t out[2] = {halves[0], halves[1]};
-    if (shift < 16) {
-        out[0] |= halves[1] << (4 * shift);
-        out[1] = halves[1] >> (64 - 4 * shift);
+#endif
+    uint64_t first = halves[0], second = halves[1];
+    if (shift < 16) first |= second << 4 * shift, second >>= 64 - 4 * shift;
+    if (room >= 16) {
+        std::memcpy(low, &first, 8), std::memcpy(low + 8, &second, 8);
+    } else {
+        const uint64_t out[2] = {first, second};
+        std::memcpy(low, out, (size_t)shift);
     }
-    std::memcpy(low, out, room < 16 ? (size_t)shift : 16);
 }
 
 }  // namespace latq::LATQ_TARGET

@@ -1,8 +1,9 @@
 """Fixtures of the tests that run commands."""
 
 import json
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ import pytest
 from failing import Fails, assert_one_error_line, encoded, gaussian, snapshot
 
 from latq.cli.main import run as run_command
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_counts() -> Iterator[None]:
+    """A shell makes what it runs in the background ignore Ctrl-C, and commands that we start would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,6 @@ pytestmark = pytest.mark.usefixtures("in_tmp_path")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 both = pytest.mark.parametrize("number", CODES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ctrl_c_counts() -> Iterator[None]:
-    """A shell makes what it runs in the background ignore Ctrl-C, and commands that we start would inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def stopped(

@@ -335,11 +335,12 @@ class Metadata:
         except msgspec.ValidationError as error:
             raise CorruptError(f"{where}: metadata: {error}") from None
         metadata = cls(outline.kind, outline.extras, codecs, outline.tensors)
-        blocks = [_blocks_of(codec) for codec in metadata.codecs]  # once: many tensors may share a codec of many steps
+        # Blocks by the steps of a codec, once: many tensors may share one of many steps.
+        blocks = [c.columns.blocks if isinstance(c, DensityCodec) and c.columns else None for c in codecs]
         for number, entry in enumerate(metadata.tensors):
-            _check_tensor(entry, metadata.codecs, blocks, where)
+            _check_tensor(entry, codecs, blocks, where)
             _check_tie(number, metadata.tensors, where)
-        for codec in metadata.codecs:
+        for codec in codecs:
             _check_codec(codec, where)
         if len({entry.name for entry in metadata.tensors}) != len(metadata.tensors):
             raise CorruptError(f"{where}: metadata: two tensors have the same name")
@@ -478,11 +479,6 @@ def _check_tensor(entry: TensorEntry, codecs: list[Codec], blocks: list[int | No
         raise CorruptError(f"{where}: the steps of its codec are not those of as many blocks as its vectors have")
     if isinstance(codec, MatrixCodec) and entry.dtype not in QUANTIZABLE:
         raise CorruptError(f"{where}: dtype {entry.dtype} cannot be quantized")
-
-
-def _blocks_of(codec: Codec) -> int | None:
-    """Blocks that a vector has by the steps of its codec; None where there is one step."""
-    return codec.columns.blocks if isinstance(codec, DensityCodec) and codec.columns else None
 
 
 def _has_blocks(entry: TensorEntry, codec: DensityCodec, blocks: int | None) -> bool:

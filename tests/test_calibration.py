@@ -137,12 +137,12 @@ class TestFactors:
 
     def test_rank_deficient_moments_are_damped_until_they_have_factors(self) -> None:
         x = inputs(2, 32).astype(float)
-        found = shape(Moments(x.T @ x, None, 0, 0.0), "hadamard", 0, 32, 0.0)
+        found = shape(Moments(x.T @ x, None, 0, 0.0), "hadamard", 0, 32, 0.0, 0.0)
         assert found.shaping is not None
         assert found.shaping.damping > 0
 
     def test_a_matrix_of_zeros_weighs_all_alike(self) -> None:
-        found = shape(Moments(np.zeros((16, 16)), None, 5, None), "hadamard", 0, 16, 0.0)
+        found = shape(Moments(np.zeros((16, 16)), None, 5, None), "hadamard", 0, 16, 0.0, 0.0)
         assert found.shaping is not None
         assert np.array_equal(found.shaping.feedback.upper, np.eye(16))
 

@@ -14,6 +14,7 @@ cosines, and the share of nearest neighbours that stay.
 """
 
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import click
@@ -60,7 +61,7 @@ def main(model, text, calibration, moments, sentences, only, bits, settings, tok
                     for setting in trial.settings(method):
                         if any(fnmatch(setting, glob) for glob in settings):
                             key = (setting, method.name, width)
-                            click.echo(line(table.row(key, lambda: trial.numbers(method, width, setting))))
+                            click.echo(line(table.row(key, partial(trial.numbers, method, width, setting))))
 
 
 if __name__ == "__main__":

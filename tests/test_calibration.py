@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -410,7 +411,7 @@ class TestVectorQuantizer:
         assert np.allclose(q.dot(codes, codes), y @ y.T, rtol=1e-4, atol=1e-3)
 
     @pytest.mark.parametrize(
-        ("bits", "n", "most"), [(4, 576, 0.0068), (4.25, 64, 0.0068), (3, 1536, 0.028), (2, 576, 0.13)]
+        ("bits", "n", "most"), [(4, 576, 0.0068), (4.25, 64, 0.0052), (3, 1536, 0.024), (2.03, 576, 0.1)]
     )
     def test_error_on_gaussian_vectors(self, bits: float, n: int, most: float) -> None:
         q = latq.quantizer(bits, n)
@@ -438,6 +439,16 @@ class TestVectorQuantizer:
             q.encode(np.full((1, 16), np.nan))
         with pytest.raises(CorruptError, match="bytes belong"):
             q.decode(np.zeros((2, 3), np.uint8))
+        for bits in (math.nan, math.inf, 0.0, -1.0):
+            with pytest.raises(ParameterError, match="no rate"):
+                latq.quantizer(bits, 16)
+
+    def test_numbers_of_no_sequence_are_refused(self) -> None:
+        q = latq.quantizer(4, 64)
+        codes = q.encode(weights(3, 64))
+        codes[:, 1 + 64 * 3 // 8 :] = 255
+        with pytest.raises(CorruptError, match="out of range"):
+            q.decode(codes)
 
 
 def test_a_file_in_memory_keeps_no_inputs_open() -> None:

@@ -136,11 +136,18 @@ def choose_plan(
         shaped = [found] if found else []
     plans = shaped
     if plain is not None:
-        judging = judge(known.moments, plain.codec.rotation, plain.codec.seed)
-        plans = [*shaped, replace(plain, inputs=judging)]
+        plans = [*shaped, replace(plain, inputs=_judging(plain, shaped, known.moments))]
     if len(plans) < 2:
         return next(iter(plans), None)
     return min(plans, key=lambda plan: _trial(plan, sample, layout.entries))
+
+
+def _judging(plain: Plan, shaped: list[Plan], moments: Moments) -> Inputs:
+    """Inputs in the rotated coordinates of ``plain``, from another plan that has the same."""
+    for plan in shaped:
+        if plan.inputs and (plan.codec.rotation, plan.codec.seed) == (plain.codec.rotation, plain.codec.seed):
+            return replace(plan.inputs, shaping=None)
+    return judge(moments, plain.codec.rotation, plain.codec.seed)
 
 
 def _whole_blocks(kept: int) -> int:

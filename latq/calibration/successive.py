@@ -9,7 +9,7 @@ import numpy.typing as npt
 from latq import kernels
 from latq.calibration.feedback import Feedback, with_feedback
 from latq.calibration.shaping import Shaping
-from latq.codecs import e8_scales
+from latq.codecs import e8, e8_scales
 from latq.codecs.blocks import BLOCK, F32, Classes, blocks_of
 from latq.codecs.e8 import E8Params
 from latq.codecs.e8_entropy import E8Points
@@ -65,7 +65,7 @@ class Successive(Chooser):
 
 
 def encode_fixed(
-    x: F32, params: E8Params, index_budget: int, effort: Effort, feedback: Feedback
+    x: F32, params: E8Params, index_budget: int, effort: Effort, feedback: Feedback, balanced: bool
 ) -> tuple[bytes, bytes, F32]:
     """``e8.encode`` with feedback: the scale of each block is chosen when it is known what the block should become, at
     a price of bits that rises until all fit."""
@@ -74,9 +74,10 @@ def encode_fixed(
     # What blocks should become is larger than what they are: a first round tells, over some of the vectors.
     some = np.ascontiguousarray(vectors[:: -(-count // _SAMPLE)])
     charges, scales = next(e8_scales.tariffs(blocks_of(some.reshape(-1)), count, code, index_budget, effort))
-    sample = _Choice.of(some, code, scales, charges, effort, feedback).targets
-    for charges, scales in e8_scales.tariffs(sample, count, code, index_budget, effort):
-        choice = _Choice.of(vectors, code, scales, charges, effort, feedback)
+    sample = _Choice.of(some, code, scales, charges, effort, feedback)
+    shift = e8.balance(sample.targets, sample.index.reshape(-1), params) if balanced else None
+    for charges, scales in e8_scales.tariffs(sample.targets, count, code, index_budget, effort):
+        choice = _Choice.of(vectors, code, scales, charges, effort, feedback, shift)
         section = rans.encode(choice.index.reshape(-1), len(params.scales))
         if len(section) <= index_budget:
             break
@@ -102,8 +103,9 @@ class _Choice:
         charges: F32,
         effort: Effort,
         feedback: Feedback,
+        shift: F32 | None = None,
     ) -> "_Choice":
-        """At scales among those given, which cost ``charges``."""
+        """At scales among those given, which cost ``charges``; with ``shift`` (8, 1) added to what is quantized."""
         blocks = vectors.reshape(len(vectors), -1, BLOCK)
         digits = np.empty(blocks.shape, kernels.digit_type(code.q))
         integers, targets = np.empty(blocks.shape, np.float32), np.empty(blocks.shape, np.float32)
@@ -116,7 +118,7 @@ class _Choice:
         def quantize(block: int, target: F32) -> F32:
             own = np.ascontiguousarray(target).T
             chosen = names[choose(own, only, charges)[0]]
-            found, whole, _ = kernels.quantize(own, chosen, code)
+            found, whole, _ = kernels.quantize(own if shift is None else own + shift, chosen, code)
             digits[:, block], integers[:, block], targets[:, block] = found.T, whole.T, target
             index[:, block] = chosen
             reconstruction: F32 = whole.T * unit

@@ -165,12 +165,12 @@ def encode_chunk(
         first, second, integers = scalar.encode_entropy(stream, codec.table, goal.step, budget)
     elif isinstance(codec, E8Codec):
         index_budget = budget - e8.digits_size(stream.size, codec.q)
+        balanced = codec.rotation != "none"
         if shaping:
             first, second, integers = successive.encode_fixed(
-                stream, codec.parameters, index_budget, goal.effort, shaping.feedback
+                stream, codec.parameters, index_budget, goal.effort, shaping.feedback, balanced
             )
         else:
-            balanced = codec.rotation != "none"
             first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
     else:
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latq.calibration.moments import BATCH, Moments, moments_of
+from latq.calibration.moments import BATCH, F64, Moments, moments_of
 from latq.errors import InputError
 from latq.sources import MatrixView, Source, SourceTensor, kind_of, open_source
 
@@ -22,6 +23,12 @@ _ENDINGS = (".weight", ".act", ".input", "/X", ".X")
 _PIECE = 1 << 22
 # How far a matrix may be from symmetric, over its largest entry, to be one of second moments.
 _ASYMMETRY = 1e-5
+# Rows that are looked at to tell moments from inputs.
+_LINES = 8
+# By which share the square of a moment may exceed the product of those on the diagonal.
+_EXCESS = 1e-2
+# Bytes of moments that are kept when they were computed, for those who ask again.
+_KEPT = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class Entry:
     def _stored(self) -> Moments:
         n = self.n
         matrix = self._finite(self.tensor.read((slice(0, n), slice(0, n)))).astype(np.float64)
-        if not _is_symmetric(matrix):
-            raise InputError(f"{self.where}: is not symmetric, so no matrix of second moments; collect it again")
+        if not (_is_symmetric(matrix) and _may_be_moments(matrix)):
+            raise InputError(f"{self.where}: is no matrix of second moments of any inputs; collect it again")
         mean = self.mean.read((slice(0, n),)).astype(np.float64) if self.mean else None
         count, spread = self.attributes.get("count", 0), self.attributes.get("spread")
         return Moments(
@@ -75,6 +82,23 @@ class Calibration:
 
     def __init__(self, entries: Sequence[Entry], where: str, files: Sequence[str]) -> None:
         self.entries, self.where, self.files = list(entries), where, list(files)
+        self._kept: dict[str, Moments] = {}
+        self._others: dict[str, str] = {}
+
+    def moments(self, entry: Entry, threads: int = 1) -> Moments:
+        """Those of ``entry``, which are kept if they took time and there is room."""
+        if entry.where in self._kept:
+            return self._kept[entry.where]
+        found = entry.moments(threads)
+        if not entry.ready and found.matrix.nbytes + sum(kept.matrix.nbytes for kept in self._kept.values()) <= _KEPT:
+            self._kept[entry.where] = found
+        return found
+
+    def named(self, name: str, other: str) -> "Calibration":
+        """The same, with the entry of the tensor ``other`` for ``name``."""
+        found = copy(self)
+        found._others = {**self._others, name: other}
+        return found
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Calibration":
@@ -95,7 +119,7 @@ class Calibration:
         if len(self.entries) == 1 and not self.entries[0].name:
             only = self.entries[0]
             return only if only.n == n else None
-        wanted = stem(name)
+        wanted = stem(self._others.get(name, name))
         found = [entry for entry in self.entries if wanted == stem(entry.name)]
         found = found or [entry for entry in self.entries if wanted.endswith("." + stem(entry.name))]
         if not found:
@@ -157,12 +181,21 @@ def _entries(source: Source, file: Path, stem_of_file: str) -> Iterator[Entry]:
 
 
 def _looks_ready(tensor: SourceTensor) -> bool:
-    """Whether an array holds second moments rather than inputs: square, symmetric, and positive on its diagonal."""
+    """Whether an array holds second moments rather than inputs: square and, as far as some rows tell, symmetric."""
     shape = tensor.shape
     if len(shape) != 2 or shape[0] != shape[1] or tensor.dtype not in ("float64", "float32"):
         return False
-    matrix = tensor.read((slice(0, shape[0]), slice(0, shape[1])))
-    return bool((np.diag(matrix) >= 0).all()) and _is_symmetric(matrix)
+    n = shape[0]
+    lines = [slice(i, i + 1) for i in range(0, n, -(-n // _LINES))]
+    pairs = [(tensor.read((line, slice(0, n)))[0], tensor.read((slice(0, n), line))[:, 0]) for line in lines]
+    largest = max(float(np.abs(row).max()) for row, _ in pairs)
+    return all(np.array_equal(*pair) or np.abs(pair[0] - pair[1]).max() <= _ASYMMETRY * largest for pair in pairs)
+
+
+def _may_be_moments(matrix: F64) -> bool:
+    """Whether the diagonal allows for the rest: (x y)^2 <= x^2 y^2."""
+    power = np.diag(matrix)
+    return bool((power >= 0).all() and (matrix**2 <= np.multiply.outer(power, power) * (1 + _EXCESS)).all())
 
 
 def _is_symmetric(matrix: npt.NDArray[Any]) -> bool:

@@ -60,22 +60,26 @@ def encode(
     """
     blocks, code = blocks_of(x), params.code
     index = e8_scales.choose(blocks, code, index_budget, effort)
-    if balanced and params.q <= _UNEVEN:
-        blocks = blocks + _balance(blocks, index, code)
+    shift = balance(blocks, index, params) if balanced else None
+    if shift is not None:
+        blocks = blocks + shift
     digits, integers, _ = kernels.quantize(blocks, index, code)
     section = rans.encode(index, len(params.scales))
     return section, packing.pack(stream_of(digits), params.q), stream_of(integers)[: x.size]
 
 
-def _balance(x: F32, index: npt.NDArray[np.uint8], code: kernels.NestedCode) -> F32:
+def balance(x: F32, index: npt.NDArray[np.uint8], params: E8Params) -> F32 | None:
     """What to add (8, 1) to blocks (8, N), to be quantized at scales ``index`` (N,), so that the errors of their
-    unbiased reconstructions have about mean zero: the opposite of the mean that they have in a sample."""
+    unbiased reconstructions have about mean zero: the opposite of the mean that they have in a sample. None where
+    codebooks are large enough to be even."""
+    if params.q > _UNEVEN:
+        return None
     step = -(-x.shape[1] // _SAMPLE)
     x, index = np.ascontiguousarray(x[:, ::step]), np.ascontiguousarray(index[::step])
-    integers = kernels.quantize(x, index, code)[1]
+    integers = kernels.quantize(x, index, params.code)[1]
     energy, overlap, _ = kernels.tree_sum(kernels.row_moments(x, integers).T)
     if overlap <= 0:
-        return np.zeros((BLOCK, 1), np.float32)
+        return None
     errors = integers * (energy / overlap) - x
     return (kernels.tree_sum(errors) / -len(index)).astype(np.float32)[:, None]
 

@@ -20,8 +20,13 @@ class E8Points(Quantizer):
     noise = 929 / 12960
     error_at_r_star = 0.36
 
-    def choose(self, x: F32, classes: Classes, step: float, density: Density | None) -> tuple[I32, int]:
-        return kernels.choose_points(x, classes, np.float32(step), density.tables if density else None)
+    def choose(
+        self, x: F32, classes: Classes, step: float, density: Density | None, shrink: float | None = None
+    ) -> tuple[I32, int]:
+        """``shrink`` is the share of the energy of a point that is taken off its squared distance; None: what suits
+        vectors of unit mean square."""
+        model, share = density.tables if density else None, None if shrink is None else np.float32(shrink)
+        return kernels.choose_points(x, classes, np.float32(step), model, share)
 
     def costs(self, points: I32, density: Density, classes: Classes) -> I64:
         return kernels.point_costs(points, classes, density.tables)

@@ -19,7 +19,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
-# Blocks in the sample. There, a scale is tried only if its estimated error is within this factor of the least.
+# Blocks in the sample, at most. There, a scale is tried only if its estimated error is within this factor of the least.
 _SAMPLE = 1 << 13
 _NEAR = 2
 # The price begins at this share of the mean error of a block and rises by this factor until the indices fit, then the
@@ -56,18 +56,24 @@ def choose(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> U8:
 
 
 def tariffs(
-    x: F32, code: kernels.NestedCode, budget: int, effort: Effort
+    x: F32, count: int, code: kernels.NestedCode, budget: int, effort: Effort
 ) -> Iterator[tuple[F32, npt.NDArray[np.intp]]]:
     """Charges (PRICES, K), all rows the same, for the K scales returned beside them, at rising prices of a bit.
 
-    The first ones bring the indices of blocks ``x`` about to ``budget`` bytes, the last let but one scale be chosen.
+    The first ones bring the indices of ``count`` blocks like ``x`` about to ``budget`` bytes, the last let but one
+    scale be chosen. Which scales fall out of use when depends on where the search begins, so it begins from all of
+    them, all but the finest, and so on.
     """
-    single, tariff = _on_sample(x, code, budget, effort)
-    if tariff is not None:
+    errors = _sampled_errors(x, code, effort)
+    single, least = _best_alone(errors)
+    found = ((first, _tariff(errors[first:], count, budget)) for first in range(len(errors) - 1))
+    better = [(first, tariff) for first, tariff in found if tariff is not None and tariff.error < least]
+    if better:
+        first, tariff = min(better, key=lambda item: item[1].error)
         used = np.flatnonzero(tariff.used)
         for raised in range(_RAISES):
             charges = tariff.price * _PRICES[-1] ** raised * tariff.lengths[used]
-            yield np.tile(charges.astype(np.float32), (kernels.PRICES, 1)), used
+            yield np.tile(charges.astype(np.float32), (kernels.PRICES, 1)), first + used
     yield np.zeros((kernels.PRICES, 1), np.float32), np.array([single])
 
 
@@ -94,12 +100,21 @@ class _Tariff:
 
 def _on_sample(x: F32, code: kernels.NestedCode, budget: int, effort: Effort) -> tuple[int, _Tariff | None]:
     """The scale that does best alone, and the tariff for ``budget``; None if no tariff does better than that scale."""
-    count = x.shape[1]
-    errors = _errors(np.ascontiguousarray(x.T[:: -(-count // _SAMPLE)]).T, code, effort)
+    errors = _sampled_errors(x, code, effort)
+    single, least = _best_alone(errors)
+    tariff = _tariff(errors, x.shape[1], budget)
+    return single, tariff if tariff is not None and tariff.error < least else None
+
+
+def _sampled_errors(x: F32, code: kernels.NestedCode, effort: Effort) -> F32:
+    return _errors(np.ascontiguousarray(x.T[:: -(-x.shape[1] // _SAMPLE)]).T, code, effort)
+
+
+def _best_alone(errors: F32) -> tuple[int, float]:
+    """The scale that does best alone, and its total error."""
     totals = [_total(row) for row in errors]
-    single = min(range(len(code.steps)), key=totals.__getitem__)
-    tariff = _tariff(errors, count, budget)
-    return single, tariff if tariff is not None and tariff.error < totals[single] else None
+    single = min(range(len(totals)), key=totals.__getitem__)
+    return single, totals[single]
 
 
 def _tariff(errors: F32, count: int, budget: int) -> _Tariff | None:

@@ -1,22 +1,26 @@
 """Vectors one by one in memory, each in as many bytes: for activations and caches (NestQuant, Savkin et al. 2025).
 
-The codebooks are those of fixed coding. A vector is a byte for its size, then digits and scale indices packed like the
-digits of the format (spec section 7), each row of symbols in whole bytes.
+The codebooks are those of fixed coding. A vector is a byte for its size, then digits packed like those of the format
+(spec section 7), then the scale indices of its blocks: of as many as a number of 32 bits can tell, the number of their
+sequence among all that cost no more in all.
 """
 
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
-from math import ceil, gcd
+from math import ceil, gcd, inf
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from latq import kernels
-from latq.codecs import e8_design
+from latq.codecs import e8_design, e8_scales
 from latq.codecs.blocks import BLOCK
 from latq.codecs.e8 import E8Params
 from latq.coding import packing
+from latq.coding.enumerative import MAX_WIDTH, BoundedSequences
 from latq.errors import CorruptError, InputError, ParameterError
 from latq.kernels.elementary import log2
 from latq.limits import MAX_GROUP
@@ -27,16 +31,22 @@ U8 = npt.NDArray[np.uint8]
 
 # The byte of a size: 0 for a vector of zeros, else eighths of an octave beyond this.
 _SIZE_OFFSET = 128
-# Gaussian blocks on which the best gain of a codebook is found.
+# Gaussian blocks on which prices and the best gain of a codebook are found; so many that tables of prices do not count.
 _TRIAL_BLOCKS = 1 << 12
+_MANY = 1 << 24
+# Codebooks that are tried there: the ranking expects as much of few blocks as of many.
+_TRIED = 8
+# Of the rarest scale index, in units of the costs of indices.
+_LARGEST_COST = 40
 
 
 class _Option(NamedTuple):
-    """Effective bits per entry, of nesting ratio ``q`` with these scales."""
+    """Effective bits per entry, of nesting ratio ``q`` with these scales, and the bytes that are left for indices."""
 
     effective: float
     q: int
     scales: tuple[int, ...]
+    left: int
 
 
 class VectorQuantizer:
@@ -47,14 +57,15 @@ class VectorQuantizer:
             raise ParameterError(f"vectors of {n} entries; use 1 to {MAX_GROUP}")
         if not 0 <= seed < 1 << 63:
             raise ParameterError(f"seed {seed} is out of range; use 0 to 2^63 - 1")
+        if not 0 < bits < inf:
+            raise ParameterError(f"{bits:g} bits per entry is no rate; use a positive number")
         self.n, self._seed, self._blocks = n, seed, -(-n // BLOCK)
-        room = int(bits * n / 8) - 1
-        options = [option for option in _options() if self._size(option) <= room]
+        options = list(_options(self._blocks, int(bits * n / 8) - 1))
         if not options:
             raise ParameterError(f"{bits:g} bits are too little for vectors of {n} entries; use more")
-        best = max(options)
-        self._params = E8Params(best.q, best.scales, e8_design.offset_for(best.q))
-        self.bytes_per_vector = 1 + self._size(best)
+        tried = [_Codebook.of(option, self._blocks) for option in heapq.nlargest(_TRIED, options)]
+        self._book = min(tried, key=lambda book: book.error)
+        self.bytes_per_vector = 1 + self._digits_size + ceil(self._book.groups * self._book.sequences.width / 8)
 
     @property
     def bits(self) -> float:
@@ -71,8 +82,13 @@ class VectorQuantizer:
         rms = np.sqrt(kernels.row_squares(vectors, 0, np.zeros(len(vectors), np.float32)) / self.n)
         sizes = np.where(rms > 0, np.clip(sizes_of(rms), 1 - _SIZE_OFFSET, _SIZE_OFFSET - 1), -_SIZE_OFFSET)
         units = np.divide(vectors, _gains(sizes)[:, None], out=np.zeros_like(vectors), where=rms[:, None] > 0)
-        index, digits = self._quantized(kernels.rotate(units, self._seed))
-        parts = (_pack(digits, self._params.q), _pack(index, len(self._params.scales)))
+        rotated = np.zeros((len(vectors), self._blocks * BLOCK), np.float32)
+        rotated[:, : self.n] = kernels.rotate(units, self._seed)
+        found, digits, _ = self._book.nearest(rotated)
+        sequences = self._book.sequences
+        numbers = sequences.number(found).reshape(len(vectors), -1)
+        digits = np.ascontiguousarray(digits.T).reshape(len(vectors), -1)
+        parts = (_pack(digits, self._book.params.q), _pack_rows(numbers, sequences.width))
         return np.concatenate([(sizes + _SIZE_OFFSET).astype(np.uint8)[:, None], *parts], axis=1)
 
     def decode(self, codes: U8) -> F32:
@@ -92,56 +108,123 @@ class VectorQuantizer:
             kernels.put_products(narrow[0][0], narrow[1][0], left_gains, right_gains, out)
         return out
 
-    def _size(self, option: _Option) -> int:
-        """Bytes of digits and indices."""
-        return packing.packed_size(self._blocks * BLOCK, option.q) + packing.packed_size(
-            self._blocks, len(option.scales)
-        )
-
-    def _quantized(self, rotated: F32) -> tuple[U8, npt.NDArray[Any]]:
-        """Scale indices (vectors, blocks) and digits (vectors, 8 blocks) of least error."""
-        padded = np.zeros((len(rotated), self._blocks * BLOCK), np.float32)
-        padded[:, : self.n] = rotated
-        index, digits, _ = self._nearest(padded.reshape(-1, BLOCK).T)
-        return index.reshape(len(rotated), -1), np.ascontiguousarray(digits.T).reshape(len(rotated), -1)
-
-    def _nearest(self, blocks: F32) -> tuple[U8, npt.NDArray[Any], F32]:
-        """Scale index (N,) of least error, digits and integers (8, N) of blocks (8, N)."""
-        code = self._params.code
-        index = kernels.choose_scales(blocks, code, np.zeros((kernels.PRICES, len(code.steps)), np.float32))[0]
-        digits, integers, _ = kernels.quantize(blocks, index, code)
-        return index, digits, integers
+    @property
+    def _digits_size(self) -> int:
+        return packing.packed_size(self._blocks * BLOCK, self._book.params.q)
 
     def _integers(self, codes: U8) -> tuple[F32, npt.NDArray[np.float64]]:
         """Integers (vectors, n) in rotated coordinates and the gain of each vector."""
         codes = np.asarray(codes)
         if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != self.bytes_per_vector:
             raise CorruptError(f"codes of shape {codes.shape} where (vectors, {self.bytes_per_vector}) bytes belong")
-        params, count = self._params, self._blocks * BLOCK
-        end = 1 + packing.packed_size(count, params.q)
+        params, sequences, count = self._book.params, self._book.sequences, self._blocks * BLOCK
+        end = 1 + self._digits_size
         digits = _unpack(codes[:, 1:end], params.q, count)
-        index = _unpack(codes[:, end:], len(params.scales), self._blocks).astype(np.uint8, copy=False).reshape(-1)
+        numbers = _unpack_rows(codes[:, end:], sequences.width, self._book.groups)
+        found = sequences.sequence(numbers.astype(np.int64).reshape(-1))
+        if found is None:
+            raise CorruptError("the number of a sequence of scale indices is out of range")
+        index = np.ascontiguousarray(found.reshape(len(codes), -1)[:, : self._blocks]).reshape(-1)
         offset, scales = np.array(params.offset, np.int32), np.array(params.scales, np.int32)
         blocks = digits.reshape(-1, BLOCK).T
         words = kernels.scaled_codewords(blocks, params.q, offset, scales, index).T.astype(np.float32, copy=False)
         integers = np.ascontiguousarray(words.reshape(len(codes), count)[:, : self.n])
-        return integers, _gains(codes[:, 0].astype(np.int64) - _SIZE_OFFSET) * self._unit
+        return integers, _gains(codes[:, 0].astype(np.int64) - _SIZE_OFFSET) * self._book.unit
+
+
+@dataclass(frozen=True)
+class _Codebook:
+    """``groups`` of blocks of a vector have a number each, which tells the scales of its blocks; a unit of their costs
+    is worth ``price`` where bits are few."""
+
+    params: E8Params
+    groups: int
+    sequences: BoundedSequences
+    price: float
+
+    @classmethod
+    def of(cls, option: _Option, blocks: int) -> "_Codebook":
+        """With the scales that pay where their indices take the bytes that are left, and costs by the lengths of codes
+        for Gaussian blocks."""
+        params = E8Params(option.q, option.scales, e8_design.offset_for(option.q))
+        budget = option.left * _MANY // blocks
+        charges, used = next(e8_scales.tariffs(_trial_blocks(1).T, _MANY, params.code, budget, "default"))
+        own = [float(charge) for charge in charges[0]]
+        price = max(own) / _LARGEST_COST or 1.0
+        costs = [max(round((charge - min(own)) / price), 1) for charge in own]
+        costs[own.index(min(own))] = 0
+        params = E8Params(option.q, tuple(option.scales[i] for i in used.tolist()), params.offset)
+        return cls(params, *_grouped(costs, blocks, 8 * option.left), price)
+
+    def nearest(self, x: F32) -> tuple[U8, npt.NDArray[Any], F32]:
+        """Scale indices (groups of all vectors, length) of about the least error, digits and integers (8, N) of the N
+        blocks of vectors ``x`` (vectors, 8 blocks)."""
+        code, per_vector, length = self.params.code, x.shape[1] // BLOCK, self.sequences.length
+        blocks = x.reshape(-1, BLOCK).T
+        free = kernels.choose_scales(blocks, code, np.zeros((kernels.PRICES, len(code.steps)), np.float32))[0]
+        # Blocks that fill up the last group cost nothing.
+        found = np.full((len(x), self.groups * length), self.sequences.cheapest_symbol, np.uint8)
+        found[:, :per_vector] = free.reshape(len(x), -1)
+        found = found.reshape(-1, length)
+        over = np.flatnonzero(self.sequences.cost(found) > self.sequences.budget)
+        padded = np.zeros((len(x), self.groups * length, BLOCK), np.float32)
+        padded[:, :per_vector] = x.reshape(len(x), per_vector, BLOCK)
+        tried = padded.reshape(-1, length, BLOCK)[over].reshape(-1, BLOCK).T
+        errors = np.stack(
+            [
+                kernels.quantize(tried, np.full(tried.shape[1], scale, np.uint8), code)[2].reshape(-1, length)
+                for scale in range(len(code.steps))
+            ]
+        )
+        found[over] = self.sequences.cheapest(errors, self.price)
+        index = np.ascontiguousarray(found.reshape(len(x), -1)[:, :per_vector]).reshape(-1)
+        digits, integers, _ = kernels.quantize(blocks, index, code)
+        return found, digits, integers
 
     @cached_property
-    def _unit(self) -> float:
+    def _moments(self) -> tuple[float, float, float]:
+        """Sums x x, x v, v v over Gaussian blocks x and their integers v."""
+        x = _trial_blocks(self.groups * self.sequences.length)
+        words = self.nearest(x)[2]
+        xx, xv, vv = kernels.tree_sum(kernels.row_moments(np.ascontiguousarray(x.reshape(-1, BLOCK).T), words).T)
+        return float(xx), float(xv), float(vv)
+
+    @property
+    def unit(self) -> float:
         """What an integer counts for in a vector of mean square 1: that of the least error for Gaussian ones."""
-        blocks = np.random.default_rng(0).standard_normal((_TRIAL_BLOCKS, BLOCK)).astype(np.float32).T
-        words = self._nearest(blocks)[2].astype(np.float64)
-        return float((blocks * words).sum() / (words * words).sum())
+        _, xv, vv = self._moments
+        return xv / vv
+
+    @property
+    def error(self) -> float:
+        """Mean squared error of those, over their mean square."""
+        xx, xv, vv = self._moments
+        return 1 - xv * xv / (xx * vv)
 
 
-def _options() -> list[_Option]:
-    ratios = [q for q in range(2, 129) if packing.is_packable(q)]
-    return [
-        _Option(log2(q) + table.gains[-1][1], q, table.scales)
-        for q, place in product(ratios, range(4))
-        if packing.is_packable(len((table := e8_design.tables_for(q)[place]).scales))
-    ]
+def _options(blocks: int, room: int) -> Iterator[_Option]:
+    """Those of which digits and indices of so many blocks fit ``room`` bytes."""
+    for q in filter(packing.is_packable, range(2, 129)):
+        left = room - packing.packed_size(blocks * BLOCK, q)
+        if left >= 0:
+            for table in e8_design.tables_for(q):
+                yield _Option(log2(q) + table.gain(left / blocks), q, table.scales, left)
+
+
+def _grouped(costs: list[int], blocks: int, bits: int) -> tuple[int, BoundedSequences]:
+    """How many groups of blocks have a number each, and these numbers, of at most so many bits in all."""
+    groups = 1
+    while True:
+        length, width = -(-blocks // groups), bits // groups
+        if width <= MAX_WIDTH or len(costs) ** length <= 1 << MAX_WIDTH:
+            return groups, BoundedSequences(costs, length, min(width, MAX_WIDTH))
+        groups += 1
+
+
+def _trial_blocks(blocks: int) -> F32:
+    """Gaussian vectors of so many blocks, at least _TRIAL_BLOCKS of these in all."""
+    vectors = -(-_TRIAL_BLOCKS // blocks)
+    return np.random.default_rng(0).standard_normal((vectors, blocks * BLOCK)).astype(np.float32)
 
 
 def _gains(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -18,14 +18,16 @@ from latq.kernels.reference import F32, I32
 # --- points of E8 -------------------------------------------------------------------------------------------------
 
 
-def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
+def choose_points(
+    x: F32, classes: Classes, step: np.float32, model: PointModel | None, shrink: np.float32 | None = None
+) -> tuple[I32, int]:
     rows = np.ascontiguousarray(x.T, np.float32)
     found = new_array(rows.shape, np.int32)
     inverse = float(np.float32(1) / step)
     if model is None:
         _core.nearest_points(rows, found, inverse)
         return found.T, 0
-    factors = float(WORTH), float(shrinkage(step))
+    factors = float(WORTH), float(shrinkage(step) if shrink is None else shrink)
     return found.T, _core.choose_points(rows, as_int32(classes), inverse, *factors, packed(model), found)
 
 

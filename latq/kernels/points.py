@@ -83,18 +83,21 @@ class PointModel:
 # --- choice -------------------------------------------------------------------------------------------------------
 
 
-def choose_points(x: F32, classes: Classes, step: np.float32, model: PointModel | None) -> tuple[I32, int]:
+def choose_points(
+    x: F32, classes: Classes, step: np.float32, model: PointModel | None, shrink: np.float32 | None = None
+) -> tuple[I32, int]:
     """Points (8, N) for blocks ``x`` (8, N), and what they cost.
 
     Without a model the nearest point, at no cost; with one, that point of either coset, or the origin, whose error
-    and bits together weigh least, the error being that after the shrinkage which a decoder applies.
+    and bits together weigh least, the error being that after the shrinkage which a decoder applies: ``shrink``, or
+    what suits vectors of unit mean square.
     """
     y = x * (np.float32(1) / step)
     if model is None:
         return nearest_point(y), 0
     whole, half, balance = coset_points(y)
     origin = np.zeros_like(whole)
-    table = weights(model, shrinkage(step))
+    table = weights(model, shrinkage(step) if shrink is None else shrink)
     # Beside the squared distance of the whole point, which all three have in common.
     w = (whole >> 1).astype(np.float32)
     found = [(c, _symbols(c, classes, model)) for c in (whole, half, origin)]

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import islice
 from math import ceil
 
 import msgspec
@@ -12,15 +13,15 @@ from latq.calibration.feedback import eliminate
 from latq.calibration.moments import Moments
 from latq.calibration.shaping import Inputs, Shaping, judge, shape
 from latq.codecs.blocks import BLOCK, blocks_of
+from latq.codecs.e8_entropy import E8Points
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Sample
-from latq.codecs.quantizer import Quantizer
 from latq.kernels.elementary import exp2, log2
 from latq.limits import MAX_CLASSES, MAX_GROUP
 from latq.pipeline.chunk import Scratch, encode_chunk, prepare, stream_of
 from latq.pipeline.metadata import KEPT_ALL
 from latq.pipeline.panels import Array
-from latq.pipeline.plan import Layout, Plan, plan_calibrated, plan_fixed
+from latq.pipeline.plan import Layout, Plan, plan_calibrated, plans_fixed
 from latq.pipeline.scan import scattered
 from latq.theory import R_STAR, waterfilling_rate
 from latq.transforms.sizes import SizeClasses
@@ -29,6 +30,10 @@ from latq.transforms.sizes import SizeClasses
 SAMPLE_ENTRIES = 1 << 17
 # What a quantizer of activations loses to the Shannon limit, about: that of fixed coding with a scale per vector.
 ACTIVATION_GAP = 0.3
+# Plans of fixed coding that are tried: targets are not quite Gaussian, as the ranking of plans assumes.
+FIXED_TRIALS = 8
+# Where the ridge lies: parts of an octave, and how far from the power of the inputs at most.
+RIDGE_UNIT, MAX_RIDGE_OCTAVES = 8, 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,21 @@ class Known:
         found: list[float] = np.linalg.eigvalsh(self.moments.matrix).tolist()
         return found
 
+    def ridge(self, rate: float) -> float:
+        """The water level of about ``rate`` bits per entry, over the power of the inputs, for vectors of unit mean
+        square: that at which every component has the rate of a Gaussian one beside white noise."""
+        power = self.moments.floor
+        shares = [max(variance, 0.0) / power for variance in self.spectrum]
+        # Of targets that allow for the noise of the inputs.
+        seen = np.array([share * share / (share + self.noise) for share in shares if share])
+        low, high = (-RIDGE_UNIT * MAX_RIDGE_OCTAVES, RIDGE_UNIT * MAX_RIDGE_OCTAVES)
+        # Solvers of different machines differ in the last digits of the spectrum, which such a grid does not show.
+        while high - low > 1:
+            middle = (low + high) // 2
+            bits = float(np.log2(1 + seen / exp2(middle / RIDGE_UNIT)).sum()) / 2 / len(shares)
+            low, high = (middle, high) if bits > rate else (low, middle)
+        return exp2(low / RIDGE_UNIT)
+
     def bits_lost(self, rate: float, energy: float, error: float) -> float | None:
         """Bits per entry above what a Gaussian matrix of as much ``energy`` per entry needs for outputs with an error
         energy of ``error`` per entry of the matrix; None where nothing is lost."""
@@ -84,7 +104,7 @@ def choose_plan(
     layout: Layout,
     classes_of: Callable[[int], SizeClasses | None],
     sample: Sequence[Array],
-    quantizer: Quantizer | None,
+    quantizer: E8Points | None,
     effort: Effort,
 ) -> Plan | None:
     """The plan that quantizes for the inputs, or ``plain`` if that makes smaller errors in the products of the sampled
@@ -93,16 +113,18 @@ def choose_plan(
     ``classes_of(most)`` are the classes of vectors; ``quantizer`` is None for fixed coding.
     """
 
+    @cache
     def inputs_for(kept: int) -> Inputs:
-        return shape(known.moments, layout.rotation, layout.seed, kept, known.noise)
+        ridge = known.ridge(layout.bits * layout.n / kept)
+        return shape(known.moments, layout.rotation, layout.seed, kept, known.noise, ridge)
 
     layout = replace(layout, calibrated=True)
+    shaped: list[Plan] = []
     if quantizer is None:
-        shaped = plan_fixed(replace(layout, classes=classes_of(MAX_CLASSES)), None, effort)
-        if shaped is not None:
-            kept = _whole_blocks(shaped.codec.kept_of(layout.n))
-            codec = msgspec.structs.replace(shaped.codec, kept=kept * KEPT_ALL // layout.n)
-            shaped = replace(shaped, codec=codec, inputs=inputs_for(kept))
+        for fixed in islice(plans_fixed(replace(layout, classes=classes_of(MAX_CLASSES)), None, effort), FIXED_TRIALS):
+            kept = _whole_blocks(fixed.codec.kept_of(layout.n))
+            codec = msgspec.structs.replace(fixed.codec, kept=kept * KEPT_ALL // layout.n)
+            shaped.append(replace(fixed, codec=codec, inputs=inputs_for(kept)))
     else:
         timeshared = layout.bits < R_STAR and layout.rotation == "hadamard"
         kept = _whole_blocks(ceil(layout.n * layout.bits / R_STAR)) if timeshared else layout.n
@@ -110,15 +132,22 @@ def choose_plan(
         assert inputs.shaping is not None
         most = MAX_CLASSES // len(inputs.shaping.columns.distinct)
         own = replace(layout, classes=classes_of(most), kept=kept * KEPT_ALL // layout.n)
-        shaped = plan_calibrated(own, VectorSampler(sample, inputs.shaping), quantizer, inputs)
-    if plain is None or shaped is None:
-        return shaped or plain
-    assert shaped.inputs is not None
-    judging = replace(shaped.inputs, shaping=None)
-    if plain.codec.rotation != layout.rotation:
-        judging = judge(known.moments, plain.codec.rotation, plain.codec.seed)
-    plain = replace(plain, inputs=judging)
-    return min(shaped, plain, key=lambda plan: _trial(plan, sample, layout.entries))
+        found = plan_calibrated(own, VectorSampler(sample, inputs.shaping), quantizer, inputs)
+        shaped = [found] if found else []
+    plans = shaped
+    if plain is not None:
+        plans = [*shaped, replace(plain, inputs=_judging(plain, shaped, known.moments))]
+    if len(plans) < 2:
+        return next(iter(plans), None)
+    return min(plans, key=lambda plan: _trial(plan, sample, layout.entries))
+
+
+def _judging(plain: Plan, shaped: list[Plan], moments: Moments) -> Inputs:
+    """Inputs in the rotated coordinates of ``plain``, from another plan that has the same."""
+    for plan in shaped:
+        if plan.inputs and (plan.codec.rotation, plan.codec.seed) == (plain.codec.rotation, plain.codec.seed):
+            return replace(plan.inputs, shaping=None)
+    return judge(moments, plain.codec.rotation, plain.codec.seed)
 
 
 def _whole_blocks(kept: int) -> int:

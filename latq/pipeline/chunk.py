@@ -21,6 +21,7 @@ from latq.calibration import successive
 from latq.calibration.shaping import Inputs, Shaping
 from latq.codecs import e8, quantizer, scalar
 from latq.codecs.blocks import BLOCK, blocks_of
+from latq.codecs.e8_entropy import E8Points
 from latq.codecs.effort import Effort
 from latq.codecs.quantizer import Chooser
 from latq.coding import rans
@@ -167,12 +168,12 @@ def encode_chunk(
         first, second, integers = scalar.encode_entropy(stream, codec.table, goal.step, budget)
     elif isinstance(codec, E8Codec):
         index_budget = budget - e8.digits_size(stream.size, codec.q)
+        balanced = codec.rotation != "none"
         if shaping:
             first, second, integers = successive.encode_fixed(
-                stream, codec.parameters, index_budget, goal.effort, shaping.feedback
+                stream, codec.parameters, index_budget, goal.effort, shaping.feedback, balanced
             )
         else:
-            balanced = codec.rotation != "none"
             first, second, integers = e8.encode(stream, codec.parameters, index_budget, goal.effort, balanced)
     else:
 
@@ -209,13 +210,13 @@ def _code_by_density(
     budget: int,
     shaping: Shaping | None,
     error_of: Callable[[npt.NDArray[np.int32]], float],
-) -> tuple[bytes, bytes, npt.NDArray[np.int32]]:
+) -> tuple[bytes, bytes, F32 | npt.NDArray[np.int32]]:
     """Both sections of coordinates (count,) coded by a density, and the integers that they stand for."""
     kept = stream.size // len(parts.classes)
     density, blocks, block_classes = codec.density, blocks_of(stream), codec.block_classes(parts.classes, kept)
     chooser: Chooser = codec.quantizer
     if shaping:
-        chooser = successive.Successive(codec.quantizer, shaping.feedback, shaping.columns)
+        chooser = successive.Successive(E8Points(), shaping)
     if goal.limit is None:
         step = goal.step * _relative_rms(stream.reshape(-1, kept), parts, classes, goal.rms)
         points = quantizer.within_budget(chooser, blocks, block_classes, density, step, budget)
@@ -227,7 +228,8 @@ def _code_by_density(
         )  # fmt: skip
     first, second = codec.quantizer.encode(points, density, block_classes)
     integers = quantizer.integers_of(points, stream.size)
-    return first, second, codec.columns.multiplied(integers) if codec.columns else integers
+    # As a reader has them, which 32 bits may not hold.
+    return first, second, codec.columns.multiplied(integers.astype(np.float32)) if codec.columns else integers
 
 
 def _output_energies(

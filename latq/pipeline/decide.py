@@ -201,10 +201,11 @@ def decide(tensor: SourceTensor, source: Source, where: str, options: EncodeOpti
 
 def known_inputs(name: str, n: int, options: EncodeOptions, threads: int) -> Known | None:
     """The inputs of a tensor whose vectors have ``n`` entries; None if it is not quantized for any."""
-    entry = options.calibration.of(name, n) if options.calibration else None
-    if entry is None or unfit_for_inputs(n):
+    calibration = options.calibration
+    entry = calibration.of(name, n) if calibration else None
+    if calibration is None or entry is None or unfit_for_inputs(n):
         return None
-    return Known(entry.moments(threads), options.activation_bits)
+    return Known(calibration.moments(entry, threads), options.activation_bits)
 
 
 def lossless_at_sight(tensor: SourceTensor, source: Source, options: EncodeOptions) -> Lossless | None:

@@ -97,6 +97,7 @@ def encode_source(
     _check_calibration(source, options)
     asked = asked_of(source, where, options)
     tied = ties(source.tensors, [(each.codec, each.bits, each.error, each.allocate) for each in asked])
+    asked = _with_inputs_of_ties(source, asked, tied)
     if options.allocate:
         asked = allocated(source, where, asked, tied)
     file = _FileBuilder(ContainerWriter(stream), progress)
@@ -129,6 +130,21 @@ def _check_calibration(source: Source, options: EncodeOptions) -> None:
             f"{calibration.where}: holds no inputs of any tensor; check the names of its arrays (an .npy file: their "
             "length), or choose the axis of the tensors with --axis"
         )
+
+
+def _with_inputs_of_ties(source: Source, asked: Sequence[EncodeOptions], tied: dict[int, int]) -> list[EncodeOptions]:
+    """``asked``, where a tensor without inputs of its own has those of one that is stored with it."""
+    found = list(asked)
+    for later, owner in tied.items():
+        calibration, tensor, other = found[owner].calibration, source.tensors[owner], source.tensors[later].name
+        axis = found[owner].axis
+        axis = source.default_axis if axis is None else axis
+        if calibration is None or not -len(tensor.shape) <= axis < len(tensor.shape):
+            continue
+        n = tensor.shape[axis]
+        if not calibration.of(tensor.name, n) and calibration.of(other, n):
+            found[owner] = replace(found[owner], calibration=calibration.named(tensor.name, other))
+    return found
 
 
 def _check_source(source: Source, where: str) -> None:

@@ -13,6 +13,7 @@ from latq.calibration.shaping import Inputs
 from latq.calibration.successive import Successive
 from latq.codecs import blocks, e8, e8_design
 from latq.codecs.columns import Columns
+from latq.codecs.e8_entropy import E8Points
 from latq.codecs.effort import Effort
 from latq.codecs.entropy_design import Design, Sample, design_for_error, design_for_rate
 from latq.codecs.quantizer import Quantizer, coarsened, margin, overhead
@@ -192,6 +193,11 @@ def plan_fixed(layout: Layout, sampler: Sampler | None, effort: Effort) -> Plan 
 
     Only with a ``sampler`` is it foreseen how well the plan does.
     """
+    return next(plans_fixed(layout, sampler, effort), None)
+
+
+def plans_fixed(layout: Layout, sampler: Sampler | None, effort: Effort) -> Iterator[Plan]:
+    """Plans that fit, by the error that they promise."""
     for option in sorted(_fixed_options(layout), key=lambda option: option.error):
         kept = replace(layout, kept=option.kept)
         q, scales = option.q, option.table.scales
@@ -202,8 +208,7 @@ def plan_fixed(layout: Layout, sampler: Sampler | None, effort: Effort) -> Plan 
         if spare >= 0:
             coded = sum(kept.coded)
             index = [s + spare * count // coded for s, count in zip(smallest, kept.coded, strict=True)]
-            return _fixed_plan(kept, codec, digits, index, sampler, effort)
-    return None
+            yield _fixed_plan(kept, codec, digits, index, sampler, effort)
 
 
 class _FixedOption(NamedTuple):
@@ -288,7 +293,7 @@ def _started(plan: Plan, layout: Layout, sample: Sample, quantizer: Quantizer, d
 
 
 def plan_calibrated(
-    layout: Layout, sampler: Callable[[Layout], Sample], quantizer: Quantizer, inputs: Inputs
+    layout: Layout, sampler: Callable[[Layout], Sample], quantizer: E8Points, inputs: Inputs
 ) -> Plan | None:
     """The same for vectors that are quantized for ``inputs``, whose shaping has the coordinates that are kept."""
     assert inputs.shaping is not None
@@ -296,8 +301,7 @@ def plan_calibrated(
     if spare <= 0:
         return None
     columns = inputs.shaping.columns
-    successive = Successive(quantizer, inputs.shaping.feedback, columns)
-    design = design_for_rate(successive, sampler(layout), spare * 8 / sum(layout.coded))
+    design = design_for_rate(Successive(quantizer, inputs.shaping), sampler(layout), spare * 8 / sum(layout.coded))
     return replace(_entropy_plan(layout, quantizer, design, columns), inputs=inputs)
 
 

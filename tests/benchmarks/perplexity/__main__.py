@@ -10,24 +10,19 @@ layers by token (A). The embedding, which is the head as well, stays. Needs `pip
 
 Columns: bits asked for; bits per entry of W, KV and A, scales included; nats per token; gap to float32, by token, and
 its standard error over windows of 512 tokens; of sentence embeddings their relative error, the rank correlation of all
-cosines, and the share of nearest neighbours that stay. A star: 4 bits on a
-free grid by 32 weights, next to lossless where weights come from such a grid, as those of a GGUF file in Q4_1; there
-it is not comparable.
+cosines, and the share of nearest neighbours that stay.
 """
 
-import csv
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import click
 import torch
 from peers import METHODS
+from table import NUMBERS, Table
 from trials import LanguageTrial, SentenceTrial
 
-SETTINGS = ("W", "W+KV", "W+KV+A")
-RATES, GAPS, LIKENESS = ("W", "KV", "A"), ("nats", "gap", "error"), ("relative_error", "spearman", "nearest")
-NUMBERS = (*RATES, *GAPS, *LIKENESS)
-COLUMNS = ("setting", "method", "asked", *NUMBERS)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE, OUTPUT = (click.Path(exists=exists, dir_okay=False, path_type=Path) for exists in (True, False))
 HEADINGS = {"error": "+-", "relative_error": "embed err"}
@@ -46,32 +41,27 @@ def line(row):
 @click.option("--sentences", type=FOLDER, help="Folder of the BERT.")
 @click.option("--only", multiple=True, default=["*"], metavar="GLOB", help="Methods.")
 @click.option("--bits", default="4,3,2", show_default=True)
-@click.option("--setting", "settings", multiple=True, type=click.Choice(SETTINGS), default=SETTINGS)
+@click.option("--setting", "settings", multiple=True, default=["*"], metavar="GLOB", help="W, W+KV, W+KV+A, sentences.")
 @click.option("--tokens", default=8192, show_default=True)
 @click.option("--shelf", type=click.Path(path_type=Path), help="Folder for quantized weights, for runs to come.")
 @click.option("--threads", default=2, show_default=True)
-@click.option("--csv", "table", type=OUTPUT)
-def main(model, text, calibration, moments, sentences, only, bits, settings, tokens, shelf, threads, table):
+@click.option("--csv", "path", type=OUTPUT, help="Rows as they come. Those that it holds are not measured again.")
+def main(model, text, calibration, moments, sentences, only, bits, settings, tokens, shelf, threads, path):
     torch.set_num_threads(threads)
-    language = LanguageTrial(model, text, tokens, calibration, moments or model / "moments.h5", shelf)
-    trials = [lambda method, width: language.rows(method, width, settings)]
+    trials = [LanguageTrial(model, text, tokens, calibration, moments or model / "moments.h5", shelf)]
+    click.echo(trials[0].heading)
     if sentences:
-        trials.append(SentenceTrial(sentences, calibration).rows)
-    click.echo(f"{language.exact.numel()} tokens, {language.exact.double().mean():.4f} nats each in float32")
+        trials.append(SentenceTrial(sentences, calibration))
     click.echo(" ".join([f"{'setting':9s} {'method':22s} bits", *(f"{HEADINGS.get(c, c):>9s}" for c in NUMBERS)]))
-    rows = []
+    table = Table(path)
     for width in map(int, bits.split(",")):
         for method in METHODS:
             if width in method.widths and any(fnmatch(method.name, glob) for glob in only):
-                name = method.name + " *" * (width in method.spared)
-                for row in (row for trial in trials for row in trial(method, width)):
-                    rows.append({**row, "method": name, "asked": width})
-                    click.echo(line(rows[-1]))
-    if table:
-        with table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+                for trial in trials:
+                    for setting in trial.settings(method):
+                        if any(fnmatch(setting, glob) for glob in settings):
+                            key = (setting, method.name, width)
+                            click.echo(line(table.row(key, partial(trial.numbers, method, width, setting))))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,21 @@ def of_matrices(code):
     return weights
 
 
+def shuffled(code):
+    """``code`` for columns in another order, as a model has them whose channels were numbered otherwise.
+
+    Weights that were published in 16 levels per 32 of them, as a GGUF file in Q4_1, lie on a grid that coders with such
+    groups hit: next to lossless on those, which says nothing about others. Other groups break that grid up.
+    """
+
+    def apart(w, moment, bits):
+        order = torch.randperm(w.shape[1], generator=torch.Generator().manual_seed(0))
+        coded, size = code(w[:, order].contiguous(), moment, bits)
+        return coded[:, order.argsort()], size
+
+    return apart
+
+
 # --- uniform grids
 
 
@@ -160,8 +175,6 @@ class Method:
     """``cache`` codes keys and values, ``inputs`` those of linear layers, where the method has such. The weights of one
     that is ``aware`` also take ``activation_bits``, when inputs are quantized, too.
 
-    ``spared`` are the widths at which it can hit the grid of 16 levels per 32 weights on which some published models
-    already lie: its figures on those say nothing about others. (RTN cannot: its zero points are integers.)
     """
 
     name: str
@@ -169,7 +182,6 @@ class Method:
     cache: Callable | None = None
     inputs: Callable | None = None
     widths: tuple[int, ...] = (2, 3, 4)
-    spared: tuple[int, ...] = ()
     aware: bool = False
 
 
@@ -191,10 +203,10 @@ METHODS = (
         Method(f"RTN symmetric {group}", of_matrices(partial(round_to_nearest, symmetric, group)))
         for group in (32, 128)
     ),
-    Method("RTN affine 32", of_matrices(partial(round_to_nearest, affine, 32)), spared=(4,)),
+    Method("RTN affine 32", of_matrices(shuffled(partial(round_to_nearest, affine, 32)))),
     Method("RTN affine 128", of_matrices(partial(round_to_nearest, affine, 128))),
     Method("NF4", of_matrices(nf4), widths=(4,)),
-    Method("ggml K", of_matrices(ggml_k), spared=(4,)),
+    Method("ggml K", of_matrices(shuffled(ggml_k))),
     Method("GPTQ 128", of_matrices(gptq_groups)),
     rotated("rotated INT", by_gptq=False),
     rotated("rotated INT, GPTQ", by_gptq=True),

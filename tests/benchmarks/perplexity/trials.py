@@ -7,6 +7,7 @@ from moments import Moments, by_matrix, load, save
 from scores import gap, likeness
 from shelf import kept
 
+SETTINGS = ("W", "W+KV", "W+KV+A")
 CALIBRATION_TOKENS = 16384
 CALIBRATION_SENTENCES = 300
 
@@ -50,25 +51,34 @@ class LanguageTrial:
         self.moments = load(moments)
         self.windows = self.model.windows(text, tokens)
         self.exact = self.model.losses(self.windows)
+        self._made = (None, None)
 
-    def rows(self, method, bits, settings):
-        """One per setting that the method has."""
-        for setting in settings:
-            makers = {"KV": method.cache, "A": method.inputs}
-            tallies = {part: Tally(makers[part], bits) for part in setting.split("+")[1:] if makers[part]}
-            if 1 + len(tallies) < len(setting.split("+")):
-                continue
-            weights, rate = self._weights(method, bits, bits if "A" in tallies else None)
-            replaced = {"cache": tallies.get("KV", cached_as_is), "inputs": as_inputs(tallies.get("A"))}
-            losses = self.model.losses(self.windows, weights=weights, **replaced)
-            rates = {part: tally.rate for part, tally in tallies.items()}
-            yield {"setting": setting, "W": rate, **rates, **vars(gap(losses, self.exact))}
+    @property
+    def heading(self):
+        return f"{self.exact.numel()} tokens, {self.exact.double().mean():.4f} nats each in float32"
+
+    def settings(self, method):
+        """Those that the method has a quantizer for."""
+        has = {"W": True, "KV": method.cache, "A": method.inputs}
+        return [setting for setting in SETTINGS if all(has[part] for part in setting.split("+"))]
+
+    def numbers(self, method, bits, setting):
+        makers = {"KV": method.cache, "A": method.inputs}
+        tallies = {part: Tally(makers[part], bits) for part in setting.split("+")[1:]}
+        weights, rate = self._weights(method, bits, bits if "A" in tallies else None)
+        replaced = {"cache": tallies.get("KV", cached_as_is), "inputs": as_inputs(tallies.get("A"))}
+        losses = self.model.losses(self.windows, weights=weights, **replaced)
+        rates = {part: tally.rate for part, tally in tallies.items()}
+        return {"W": rate, **rates, **vars(gap(losses, self.exact))}
 
     def _weights(self, method, bits, activation_bits):
         aware = method.aware and activation_bits
         options = {"activation_bits": activation_bits} if aware else {}
-        make = partial(method.weights, self.matrices, self.moments, bits, **options)
-        return kept(self.shelf, f"{method.name} {bits}" + f" for {activation_bits}" * bool(aware), make)
+        name = f"{method.name} {bits}" + f" for {activation_bits}" * bool(aware)
+        if self._made[0] != name:
+            make = partial(method.weights, self.matrices, self.moments, bits, **options)
+            self._made = name, kept(self.shelf, name, make)
+        return self._made[1]
 
 
 def as_inputs(tally):
@@ -87,7 +97,10 @@ class SentenceTrial:
         self.moments = by_matrix(collected)
         self.exact = self.model.embed(self.model.sentences)
 
-    def rows(self, method, bits):
+    def settings(self, method):
+        return ["sentences"]
+
+    def numbers(self, method, bits, setting):
         weights, rate = method.weights(self.matrices, self.moments, bits)
         embeddings = self.model.embed(self.model.sentences, weights=weights)
-        yield {"setting": "sentences", "W": rate, **vars(likeness(embeddings, self.exact))}
+        return {"W": rate, **vars(likeness(embeddings, self.exact))}

@@ -214,7 +214,7 @@ struct Branches {
         const S nearest = least(least(near[0], near[1]), least(near[2], near[3]));
         for (S& cost : near) cost = least(cost - nearest, all_paths(PATH_CAP));
         // The first is for the integer below the floor.
-        const S residue = joined((U)low.floor, (U)high.floor) - (int16_t)1;
+        const S residue = joined((U)low.floor - 1u, (U)high.floor - 1u);
         const PathMask by_one = have(residue, 1), by_two = have(residue, 2);
         S turned[4];
         for (int i = 0; i < 4; ++i) turned[i] = choose(by_one, near[(i + 3) & 3], near[i]);

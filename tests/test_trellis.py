@@ -210,7 +210,7 @@ class TestFiles:
 
 def sparse(n: int, m: int) -> F32:
     """Vectors that are 0 in nearly all places."""
-    return gaussian(n, m) * (np.random.default_rng(1).random((n, m)) < 0.02).astype(np.float32)
+    return gaussian(n, m) * (np.random.default_rng(1).random((n, m)) < 0.1).astype(np.float32)
 
 
 class TestRivals:

@@ -135,11 +135,12 @@ def codecs(paths, rates, axis, named):
 
 
 def lost_by(x, bits, axis, codec, effort):
-    """Bits lost by a matrix, and the codec that it was given."""
+    """Bits lost by a matrix, none if it is kept lossless, and the codec that it was given."""
     data = library.encode(x, bits, axis=axis, codec=codec, coding="entropy", effort=effort)
     with library.open(data) as file:
         tensor = file.only()
-        return bits_lost(8 * len(data) / x.size, accuracy_of(tensor).decode_error), tensor.codec.codec
+        accuracy = accuracy_of(tensor)
+        return bits_lost(8 * len(data) / x.size, accuracy.decode_error) if accuracy else 0.0, tensor.codec.codec
 
 
 def main():

@@ -169,7 +169,7 @@ struct PathDecoder {
                 if (low_size) {
                     const U pair = load<U>(row.bits[i / 2] + v * W), mask = (1u << shifts[v]) - 1u;
                     const U bits = (i % 2 ? pair >> shifts[v] : pair) & mask;
-                    value[v] = plain[v] ? value[v] : 2u * (value[v] << shifts[v] | bits) + (states[v] & 1u);
+                    value[v] = shifts[v] > 0u ? 2u * (value[v] << shifts[v] | bits) + (states[v] & 1u) : value[v];
                 }
                 states[v] = after(states[v], value[v]);
                 store(output.row(b, (int)i) + v * W, floating((I)value[v]));

@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from math import ceil, gcd, inf
 from typing import Any, NamedTuple
 
@@ -38,6 +39,8 @@ _MANY = 1 << 24
 _TRIED = 8
 # Of the rarest scale index, in units of the costs of indices.
 _LARGEST_COST = 40
+# What an index is charged where there is room for any: next to nothing.
+_FREE = 0.04
 
 
 class _Option(NamedTuple):
@@ -147,9 +150,11 @@ class _Codebook:
         """With the scales that pay where their indices take the bytes that are left, and costs by the lengths of codes
         for Gaussian blocks."""
         params = E8Params(option.q, option.scales, e8_design.offset_for(option.q))
-        budget = option.left * _MANY // blocks
-        charges, used = next(e8_scales.tariffs(_trial_blocks(1).T, _MANY, params.code, budget, "default"))
-        own = [float(charge) for charge in charges[0]]
+        used, own = np.arange(len(option.scales)), [_FREE] * len(option.scales)
+        if blocks * log2(len(option.scales)) > 8 * option.left:
+            budget = option.left * _MANY // blocks
+            charges, used = next(e8_scales.tariffs(_trial_blocks(1).T, _MANY, params.code, budget, "default"))
+            own = [float(charge) for charge in charges[0]]
         price = max(own) / _LARGEST_COST or 1.0
         costs = [max(round((charge - min(own)) / price), 1) for charge in own]
         costs[own.index(min(own))] = 0
@@ -212,13 +217,15 @@ def _options(blocks: int, room: int) -> Iterator[_Option]:
 
 
 def _grouped(costs: list[int], blocks: int, bits: int) -> tuple[int, BoundedSequences]:
-    """How many groups of blocks have a number each, and these numbers, of at most so many bits in all."""
-    groups = 1
-    while True:
-        length, width = -(-blocks // groups), bits // groups
-        if width <= MAX_WIDTH or len(costs) ** length <= 1 << MAX_WIDTH:
-            return groups, BoundedSequences(costs, length, min(width, MAX_WIDTH))
-        groups += 1
+    """How many groups of blocks have a number each, and these numbers, of at most so many bits in all: few groups that
+    have little to fill up."""
+
+    def fits(groups: int) -> bool:
+        return bits // groups <= MAX_WIDTH or len(costs) ** -(-blocks // groups) <= 1 << MAX_WIDTH
+
+    fewest = next(filter(fits, count(1)))
+    groups = min(range(fewest, 3 * fewest // 2 + 1), key=lambda groups: -blocks % groups)
+    return groups, BoundedSequences(costs, -(-blocks // groups), min(bits // groups, MAX_WIDTH))
 
 
 def _trial_blocks(blocks: int) -> F32:

@@ -1,7 +1,7 @@
 // Makes latq_ksy.py again, of spec/latq.ksy, by the real compiler. In the folder of the project:
 //
-//     npm install --prefix /tmp/kaitai kaitai-struct-compiler@0.11.0 js-yaml@4
-//     NODE_PATH=/tmp/kaitai/node_modules node tests/kaitai/generate.js
+//     npm install --prefix build/kaitai kaitai-struct-compiler@0.11.0 js-yaml@4
+//     NODE_PATH=build/kaitai/node_modules node tests/kaitai/generate.js
 "use strict";
 const crypto = require("crypto");
 const fs = require("fs");

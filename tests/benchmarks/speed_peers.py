@@ -22,7 +22,7 @@ import latq
 from latq import kernels
 from latq.codecs.quantizer import lanes_for
 from latq.container import dump_canonical
-from latq.kernels.points import shrinkage
+from latq.kernels.points import PointStream, shrinkage
 from latq.pipeline.decide import EncodeOptions, decide
 from latq.pipeline.encode import source_of
 from latq.pipeline.tiling import CHUNK_ENTRIES
@@ -84,10 +84,13 @@ def kernels_only(bits, x):
         def decode():
             out = np.empty(x.shape, np.float32)
             rows = out.reshape(-1, kernels.BLOCK)
-            for i, (sections, index) in enumerate(zip(coded, classes, strict=True)):
-                points = kernels.decode_points(*sections, index, tables, lanes_for(len(index)))
+            streams = [
+                PointStream(*sections, index, lanes_for(len(index)))
+                for sections, index in zip(coded, classes, strict=True)
+            ]
+            for i, points in enumerate(kernels.decode_points(streams, tables)):
                 start = i * CHUNK_ENTRIES // kernels.BLOCK
-                np.multiply(points.T, gain, out=rows[start : start + len(index)])
+                np.multiply(points.T, gain, out=rows[start : start + points.shape[1]])
             return out
 
         return sum(len(section) for sections in coded for section in sections) + tables_size, decode

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latq.kernels import _core
+from latq.kernels.compiled import as_int32
 from latq.kernels.paths import path_weights
 from latq.kernels.points import BLOCK, ESCAPE, EVEN, FIRST, LAST, PointModel, point_costs
 from latq.kernels.reference import I32
@@ -29,7 +30,7 @@ def path_pairs(model: PointModel) -> I32:
     """The weights of integers along paths: each in 16 bits, and above it the next one of its class; made once."""
     if model not in _PAIRS:
         weights = path_weights(model)
-        _PAIRS[model] = _int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)
+        _PAIRS[model] = as_int32((weights & 0xFFFF) | np.roll(weights, -1, axis=1) << 16)
     return _PAIRS[model]
 
 
@@ -54,12 +55,8 @@ def _pack(model: PointModel) -> _core.PointModel:
     origin = point_costs(np.zeros((BLOCK, classes.size), np.int32), classes, model)
     windows = _windows(of_values[at], shifted)
     ranges = _ranges(model, of_values, windows)
-    of_classes = _int32(model.first), _int32(model.shifts), _int32(origin), windows, ranges
-    return _core.point_model(padded, of_values, of_values[at], _int32(costs[at]), *of_classes)
-
-
-def _int32(x: npt.NDArray[np.signedinteger]) -> I32:
-    return np.ascontiguousarray(x, np.int32)
+    of_classes = as_int32(model.first), as_int32(model.shifts), as_int32(origin), windows, ranges
+    return _core.point_model(padded, of_values, of_values[at], as_int32(costs[at]), *of_classes)
 
 
 def _windows(infos: U32, shifted: npt.NDArray[np.bool_]) -> I32:
